@@ -1,0 +1,274 @@
+"""Faults inside or at PostgreSQL itself: TLS broken at the server, its slots or the target's pool exhausted, stopped and restarted.
+
+The server is handed in as a `Server`; what it is (a process, a container) does not matter here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import psycopg
+from psycopg import sql
+
+from chaos.errors import CleanupFailed
+from chaos.faults.probe import Seen, connect
+from chaos.model import Effect
+
+BLOCKER = "chaos-gate blocker"
+ADMIN = "chaos-gate"
+
+
+class Server(Protocol):
+    """What a fault needs of PostgreSQL."""
+
+    admin_conninfo: str
+    app_user: str
+
+    def use_certificate(self, chain_file: Path, key_file: Path) -> None:
+        """Serve another certificate, confirmed."""
+
+    def tls(self, enabled: bool) -> None:
+        """Switch TLS on or off, confirmed."""
+
+    def stop(self, mode: str = "fast") -> None:
+        """Stop: 'fast' (SIGINT) or 'immediate' (SIGQUIT)."""
+
+    def start(self) -> None:
+        """Start again, and wait until it accepts connections."""
+
+
+def admin(server: Server) -> psycopg.Connection[tuple[object, ...]]:
+    """A superuser session straight to the server, past every proxy."""
+    return psycopg.connect(server.admin_conninfo, autocommit=True, application_name=ADMIN, connect_timeout=10)
+
+
+def terminate(server: Server) -> int:
+    """Close all of the target's sessions, as an administrator would; returns how many there were."""
+    with admin(server) as session:
+        rows = session.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s AND application_name <> %s",
+            (server.app_user, BLOCKER),
+        ).fetchall()
+    return len(rows)
+
+
+@dataclass(slots=True)
+class ServerCertificate:
+    """The server presents another certificate: swapped on disk, reloaded, and the target's sessions closed so that it must see it."""
+
+    id: str
+    title: str
+    server: Server
+    chain_file: Path
+    key_file: Path
+    good_chain: Path
+    good_key: Path
+    probe_conninfo: str
+
+    def inject(self) -> None:
+        self.server.use_certificate(self.chain_file, self.key_file)
+        terminate(self.server)
+
+    def confirm(self) -> Effect:
+        seen = connect(self.probe_conninfo)
+        return Effect(took=seen.how == "certificate", seen=f"a verify-full session of our own: {seen} ({seen.text[:120]})", count=1)
+
+    def heal(self) -> None:
+        self.server.use_certificate(self.good_chain, self.good_key)
+
+
+@dataclass(slots=True)
+class TlsOff:
+    """The server stops offering TLS. pg_hba knows hostssl only, so whoever goes on in plaintext is refused, and seen."""
+
+    server: Server
+    probe_conninfo: str
+    id: str = "tls.off"
+    title: str = "the server offers no TLS"
+
+    def inject(self) -> None:
+        self.server.tls(False)
+        terminate(self.server)
+
+    def confirm(self) -> Effect:
+        seen = connect(self.probe_conninfo)
+        return Effect(took=seen.how == "no TLS", seen=f"a verify-full session of our own: {seen} ({seen.text[:120]})", count=1)
+
+    def heal(self) -> None:
+        self.server.tls(True)
+
+
+@dataclass(slots=True)
+class Restart:
+    """PostgreSQL is stopped for as long as the window lasts, then started again."""
+
+    server: Server
+    mode: str
+    probe_conninfo: str
+    id: str = "restart"
+    title: str = "PostgreSQL stopped and restarted"
+
+    def inject(self) -> None:
+        self.server.stop(self.mode)
+
+    def confirm(self) -> Effect:
+        seen = connect(self.probe_conninfo)
+        return Effect(took=seen.how != "answer", seen=f"a session of our own: {seen}", count=1)
+
+    def heal(self) -> None:
+        self.server.start()
+
+
+@dataclass(slots=True)
+class Locks:
+    """Every table of the target's is locked (ACCESS EXCLUSIVE), so each of its queries waits and holds its pool slot.
+
+    `step` adds one more request to the traffic; it is called until no more of the target's sessions come to wait: its pool (or its
+    threads) is then exhausted, and one more request than that is on its way.
+    """
+
+    server: Server
+    step: Callable[[], None]
+    pause: Callable[[float], None]
+    id: str = "locks"
+    title: str = "every table locked: the target's pool is held by waiting queries"
+    limit: int = 24
+    _session: psycopg.Connection[tuple[object, ...]] | None = field(default=None)
+    _waiting: int = 0
+
+    def inject(self) -> None:
+        self._session = admin(self.server)
+        self._session.autocommit = False
+        tables = self._session.execute(
+            "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace "
+            "WHERE c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg_toast%'"
+        ).fetchall()
+        self._session.execute("SET LOCAL lock_timeout = '3s'")
+        for schema, table in tables:
+            self._session.execute(
+                sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(sql.Identifier(str(schema), str(table)))
+            )
+
+    def confirm(self) -> Effect:
+        with admin(self.server) as session:
+            flat = 0
+            for _ in range(self.limit):
+                self.step()
+                self.pause(0.12)
+                waiting = self._count(session)
+                flat = flat + 1 if waiting <= self._waiting else 0
+                self._waiting = max(waiting, self._waiting)
+                if flat >= 2:
+                    break
+        return Effect(
+            took=self._waiting > 0, seen=f"{self._waiting} of the target's sessions waited for a lock at once", count=self._waiting
+        )
+
+    def _count(self, session: psycopg.Connection[tuple[object, ...]]) -> int:
+        row = session.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE usename = %s AND wait_event_type = 'Lock'", (self.server.app_user,)
+        ).fetchone()
+        assert row is not None
+        return int(str(row[0]))
+
+    def heal(self) -> None:
+        if self._session is not None:
+            self._session.rollback()
+            self._session.close()
+            self._session = None
+
+
+@dataclass(slots=True)
+class Slots:
+    """Every connection slot of the server is taken (max_connections), after the target's sessions were closed.
+
+    The blockers connect as the target's own role, so that only the superuser's reserved slots stay free.
+    """
+
+    server: Server
+    blocker_conninfo: str
+    probe_conninfo: str
+    pause: Callable[[float], None]
+    id: str = "slots"
+    title: str = "max_connections reached: the server has no slot left"
+    _held: list[psycopg.Connection[tuple[object, ...]]] = field(default_factory=list)
+    _left: int = -1
+
+    def inject(self) -> None:
+        for _ in range(8):
+            self._fill()
+            self._left = self._targets()
+            if self._left == 0:
+                return
+            terminate(self.server)
+            self._fill()
+
+    def _fill(self) -> None:
+        """Take slots until the server says that there are none."""
+        for _ in range(200):
+            try:
+                self._held.append(
+                    psycopg.connect(self.blocker_conninfo, autocommit=True, application_name=BLOCKER, connect_timeout=5)
+                )
+            except psycopg.OperationalError:
+                return
+
+    def _targets(self) -> int:
+        with admin(self.server) as session:
+            row = session.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE usename = %s AND application_name <> %s",
+                (self.server.app_user, BLOCKER),
+            ).fetchone()
+        assert row is not None
+        return int(str(row[0]))
+
+    def confirm(self) -> Effect:
+        seen = connect(self.probe_conninfo)
+        left = self._targets()
+        return Effect(
+            took=seen.how == "53300",
+            seen=f"{len(self._held)} slots taken, {left} left to the target; a session of our own: {seen}",
+            count=len(self._held),
+        )
+
+    def heal(self) -> None:
+        for session in self._held:
+            with contextlib.suppress(psycopg.Error):
+                session.close()
+        self._held.clear()
+        for _ in range(100):  # a backend frees its slot a moment after its client has gone
+            if connect(self.probe_conninfo).how == "answer":
+                return
+            self.pause(0.05)
+        raise CleanupFailed(
+            "the server's slots did not become free again",
+            remedy="the environment is thrown away with the run; run again",
+            where="PostgreSQL",
+        )
+
+
+@dataclass(slots=True)
+class SlowQueries:
+    """Each answer of the database comes late: every query holds its pool slot for about a second. Made on the path."""
+
+    injector_inject: Callable[[], None]
+    injector_heal: Callable[[], None]
+    query: Callable[[], tuple[Seen, Seen]]
+    delay: int
+    id: str = "slow"
+    title: str = "slow queries: each answer a second late"
+
+    def inject(self) -> None:
+        self.injector_inject()
+
+    def confirm(self) -> Effect:
+        before, during = self.query()
+        took = during.how == "silence" or during.seconds >= before.seconds + 0.8 * self.delay / 1000
+        return Effect(took=took, seen=f"a query of our own took {during} ({before} before)", count=1)
+
+    def heal(self) -> None:
+        self.injector_heal()

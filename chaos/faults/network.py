@@ -1,0 +1,174 @@
+"""Network faults between the target and its database, made by Toxiproxy.
+
+Each is a row of `NETWORK`: the toxics, and what a probe must see on a new and on an established connection for the fault to count
+as having taken effect. Traps of Toxiproxy 2.12 that shape the rows: removing `timeout` closes connections, so a black hole is
+`bandwidth` at rate 0 in both directions, which leaves them open and goes on when it heals; an established connection gets an RST
+only when a `reset_peer` toxic was there when it was opened (with toxicity 0, so that it does nothing until the proxy is disabled).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from chaos.faults.probe import PooledProbe, Rule, Seen, ask, connect
+from chaos.faults.toxiproxy import ProxyControl, Toxic
+from chaos.model import Effect
+
+LATENCY, JITTER = 250, 100  # ms one way
+RATE = 8  # KB/s: a TLS handshake of some 4 KB takes half a second
+CUT_AFTER = 1_500  # bytes: inside the server's handshake flight for a new connection, inside an answer for an established one
+
+
+def _slow(factor: float, floor: float) -> Rule:
+    return lambda before, seen: seen.how == "silence" or seen.seconds >= max(floor, factor * before.seconds)
+
+
+def _is(*words: str) -> Rule:
+    return lambda _before, seen: seen.how in words
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkFault:
+    """A row: `toxics` while it lasts, `disable` the listener, `arm` what must be in place before the connections are opened."""
+
+    id: str
+    title: str
+    new: Rule
+    pooled: Rule
+    toxics: tuple[Toxic, ...] = ()
+    disable: bool = False
+    arm: tuple[Toxic, ...] = ()
+    degraded: bool = False
+
+
+NETWORK = (
+    NetworkFault("refused", "connections refused", _is("refused"), _is("closed", "reset"), disable=True),
+    NetworkFault(
+        "reset",
+        "connections reset (RST)",
+        _is("reset"),
+        _is("reset"),
+        toxics=(Toxic("reset_peer", attributes={"timeout": 0}),),
+        arm=(Toxic("reset_peer", attributes={"timeout": 0}, toxicity=0.0),),
+    ),
+    NetworkFault(
+        "blackhole",
+        "black hole: open, and silent both ways",
+        _is("silence"),
+        _is("silence"),
+        toxics=(Toxic("bandwidth", "upstream", {"rate": 0}), Toxic("bandwidth", "downstream", {"rate": 0})),
+    ),
+    NetworkFault(
+        "latency",
+        f"{LATENCY} ms +- {JITTER} ms more each way back",
+        _slow(3, 0.1),
+        _slow(3, 0.1),
+        toxics=(Toxic("latency", attributes={"latency": LATENCY, "jitter": JITTER}),),
+        degraded=True,
+    ),
+    NetworkFault(
+        "bandwidth",
+        f"{RATE} KB/s",
+        lambda _before, seen: seen.how in {"answer", "silence"},  # one byte fits any bandwidth: the pooled probe is the proof
+        _slow(3, 0.3),
+        toxics=(Toxic("bandwidth", attributes={"rate": RATE}),),
+        degraded=True,
+    ),
+    NetworkFault(
+        "slicer",
+        "answers sliced to some 64 bytes, 3 ms apart",
+        lambda _before, seen: seen.how in {"answer", "silence"},
+        _slow(3, 0.15),
+        toxics=(Toxic("slicer", attributes={"average_size": 64, "size_variation": 32, "delay": 3_000}),),
+        degraded=True,
+    ),
+    NetworkFault(
+        "cut",
+        f"cut in mid-stream after {CUT_AFTER} bytes",
+        lambda _before, seen: seen.how in {"answer", "closed", "reset"},  # its one byte comes before the cut
+        _is("closed", "reset"),
+        toxics=(Toxic("limit_data", attributes={"bytes": CUT_AFTER}),),
+    ),
+)
+
+
+@dataclass(slots=True)
+class NetworkInjector:
+    """Carries out one row on one proxy. `sever` closes the target's established connections and returns how many there were.
+
+    scope 'pooled': the connections are open when the fault strikes. 'new': they are cut as it strikes, so that the target has
+    nothing but new attempts.
+    """
+
+    fault: NetworkFault
+    scope: str
+    control: ProxyControl
+    proxy: str
+    port: int
+    probe_conninfo: str
+    sever: Callable[[], int]
+    _pooled: PooledProbe | None = field(default=None)
+
+    @property
+    def id(self) -> str:
+        """'blackhole.pooled', ..."""
+        return f"{self.fault.id}.{self.scope}"
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"{self.fault.title}, {self.scope} connections"
+
+    def arm(self) -> bool:
+        """What must be in place before; True when the target has to open its connections anew for it (they were cut)."""
+        armed = bool(self.fault.arm) and self.scope == "pooled"
+        for toxic in self.fault.arm if armed else ():
+            self.control.add(self.proxy, toxic)
+        if armed:
+            self.sever()
+        return armed
+
+    def inject(self) -> None:
+        """Open the probe, then break the path.
+
+        Where established connections must go first ('new', or an RST), the proxy is disabled while the toxics are set: nothing of
+        the target's can slip through in between.
+        """
+        self._pooled = PooledProbe(self.probe_conninfo)
+        drop = self.scope == "new" or bool(self.fault.arm) or self.fault.disable
+        if drop:
+            self.control.enable(self.proxy, False)  # with the armed toxic's SO_LINGER 0 this sends RSTs
+        for toxic in self.fault.arm if self.scope == "pooled" else ():
+            self.control.remove(self.proxy, toxic)
+        for toxic in self.fault.toxics:
+            self.control.add(self.proxy, toxic)
+        if drop and not self.fault.disable:
+            self.control.enable(self.proxy, True)
+
+    def confirm(self) -> Effect:
+        """Both probes, each held against its rule; the established one only where it was left established."""
+        assert self._pooled is not None
+        fresh = ask(self.port)
+        took = self.fault.new(_BASELINE, fresh)
+        seen = f"a new connection saw {fresh}"
+        if self.scope == "pooled":
+            during = self._pooled.query()
+            took = took and self.fault.pooled(self._pooled.baseline, during)
+            seen += f"; an established one saw {during} ({self._pooled.baseline} before)"
+        elif self.fault.id in {"bandwidth", "slicer", "cut"}:
+            whole = connect(self.probe_conninfo)
+            took = took and (self.fault.pooled(_BASELINE, whole) or whole.how != "answer")
+            seen += f"; a whole new session saw {whole}"
+        return Effect(took=took, seen=seen, count=1 + (self.scope == "pooled"))
+
+    def heal(self) -> None:
+        """No toxics, enabled, read back."""
+        self.control.clean(self.proxy)
+        if self._pooled is not None:
+            self._pooled.close()
+            self._pooled = None
+
+
+_BASELINE = Seen("answer", 0.005)
+

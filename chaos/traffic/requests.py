@@ -1,0 +1,202 @@
+"""One request of chaos.toml, sent and recorded.
+
+Every request opens a connection of its own (`Connection: close`): a server may close an idle keep-alive connection at any moment
+(RFC 9112, 9.5), and the race with our next request would be counted against a healthy service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import httpx
+
+from chaos.config import expand
+from chaos.errors import TargetFailed
+from chaos.model import Kind, Layer, Operation, now
+
+if TYPE_CHECKING:
+    from chaos.config import Prepare, Request, Target, Write
+
+BODY_KEPT = 4096  # bytes of an error answer that are kept as evidence
+EDGE_MARK = "x-chaos-edge"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """A request that can be sent again and again: `key` is its place in chaos.toml, such as 'read[0]'."""
+
+    kind: Kind
+    key: str
+    request: Request
+
+
+@dataclass(slots=True)
+class Session:
+    """What all requests to one address share: the target's headers and the values that `prepare` saved."""
+
+    target: Target
+    base_url: str
+    values: dict[str, str] = field(default_factory=dict)
+    extra_headers: dict[str, str] = field(default_factory=dict)
+
+    def client(self) -> httpx.AsyncClient:
+        """A client that keeps no connection, obeys no proxy variable and follows no redirect."""
+        return httpx.AsyncClient(
+            base_url=self.base_url,
+            limits=httpx.Limits(max_keepalive_connections=0),
+            trust_env=False,
+            follow_redirects=False,
+            verify=False,  # noqa: S501  (HTTPS in front of the target is not what is judged here; its database is)
+        )
+
+    def headers(self, unique: str) -> dict[str, str]:
+        """Host (the first allowed one) and [target].headers, placeholders filled in."""
+        hosts = self.target.hosts
+        named = {"Host": hosts.allowed[0]} if hosts and hosts.allowed else {}
+        values = {**self.values, "unique": unique}
+        return {**named, **expand(dict(self.target.headers), values), **self.extra_headers, "Connection": "close"}
+
+    def build(
+        self, client: httpx.AsyncClient, request: Request, unique: str, more: Mapping[str, str] | None = None
+    ) -> httpx.Request:
+        """The HTTP request: {unique} and saved values filled in, JSON or form encoded."""
+        values = {**self.values, "unique": unique}
+        body: dict[str, Any] = {}
+        if request.json is not None:
+            body["content"] = json.dumps(expand(request.json, values))
+        elif request.form is not None:
+            body["data"] = expand(dict(request.form), values)
+        elif request.body is not None:
+            body["content"] = expand(request.body, values)
+        headers = self.headers(unique)
+        own = expand(dict(request.headers), values)
+        if request.json is not None and not any(name.lower() == "content-type" for name in own):
+            own["Content-Type"] = "application/json"
+        lowered = {name.lower() for name in own}
+        merged = {name: value for name, value in headers.items() if name.lower() not in lowered} | own | dict(more or {})
+        return client.build_request(request.method, expand(request.path, values), headers=merged, **body)
+
+
+def classify(error: BaseException) -> str:
+    """One word for why no answer came."""
+    if isinstance(error, TimeoutError | httpx.TimeoutException):
+        return "timeout"
+    if isinstance(error, httpx.ConnectError):
+        return "refused"
+    if isinstance(error, httpx.RemoteProtocolError):
+        return "closed"
+    if isinstance(error, httpx.ReadError | httpx.WriteError):
+        return "reset"
+    return type(error).__name__
+
+
+async def send(
+    session: Session,
+    client: httpx.AsyncClient,
+    sample: Sample,
+    *,
+    deadline: float,
+    unique: str = "",
+    planned: float = 0.0,
+    stall: Callable[[float, float], float] = lambda _a, _b: 0.0,
+    headers: Mapping[str, str] | None = None,
+    name: str = "",
+    keep_body: bool = False,
+) -> Operation:
+    """Send one request and say what came of it; never raises for what the target did.
+
+    `deadline` is in seconds for the whole exchange. `stall(started, finished)` tells how long this process itself was not running.
+    """
+    unique = unique or uuid.uuid4().hex
+    request = session.build(client, sample.request, unique, headers)
+    status, error, media, body, retry, request_id, layer = None, "", "", "", "", "", Layer.APPLICATION
+    text = ""
+    started = now()
+    try:
+        async with asyncio.timeout(deadline):
+            answer = await client.send(request)
+    except (TimeoutError, httpx.HTTPError, OSError) as exception:
+        error, layer = classify(exception), Layer.NOBODY
+    else:
+        status = answer.status_code
+        text = answer.text
+        retry = answer.headers.get("retry-after", "")
+        request_id = answer.headers.get("x-request-id", "")
+        media = answer.headers.get("content-type", "")
+        if EDGE_MARK in answer.headers:
+            layer = Layer.EDGE
+        if status >= 400 or keep_body:
+            body = text[:BODY_KEPT]
+    finished = now()
+    expected = sample.request.accepts
+    return Operation(
+        kind=sample.kind,
+        method=request.method,
+        path=sample.request.path,
+        sample=sample.key,
+        planned=planned or started,
+        started=started,
+        finished=finished,
+        status=status,
+        error=error,
+        expected=str(sample.request.expect),
+        ok=status is not None and expected(status),
+        unique=unique,
+        occurrences=text.count(unique) if sample.kind is Kind.READ_BACK and status is not None and status < 300 else -1,
+        retry_after=retry,
+        media_type=media,
+        body=body,
+        request_id=request_id,
+        layer=layer,
+        lag=stall(started, finished),
+        client=name,
+    )
+
+
+def read_back_sample(write: Write, key: str) -> Sample | None:
+    """The request whose answer shows an acknowledged write of `key`."""
+    from chaos.config import Request  # noqa: PLC0415  (the model is only needed where a target has writes)
+
+    if not write.read_back:
+        return None
+    return Sample(kind=Kind.READ_BACK, key=f"{key}.read_back", request=Request(method="GET", path=write.read_back))
+
+
+async def prepare(session: Session, requests: tuple[Prepare, ...], *, deadline: float) -> None:
+    """Send [[target.prepare]] in order and save what it asks for into the session; TargetFailed when one is not answered as expected."""
+    async with session.client() as client:
+        for number, request in enumerate(requests):
+            sample = Sample(kind=Kind.PREPARE, key=f"prepare[{number}]", request=request)
+            done = await send(session, client, sample, deadline=deadline, keep_body=True)
+            where = f"{request.method} {request.path} ({sample.key})"
+            if not done.ok:
+                raise TargetFailed(
+                    f"the target answered {done.status or done.error} where {done.expected} was expected",
+                    remedy="run the request by hand against a healthy target; mend it or its `expect` in chaos.toml",
+                    where=where,
+                    tail=tuple(done.body.splitlines()[:4]),
+                )
+            for name, pointer in request.save.items():
+                session.values[name] = _pointed(done.body, pointer, where)
+
+
+def _pointed(body: str, pointer: str, where: str) -> str:
+    """The value that a JSON pointer (RFC 6901) names, as text."""
+    try:
+        value = json.loads(body)
+        for token in pointer.split("/")[1:]:
+            step = token.replace("~1", "/").replace("~0", "~")
+            value = value[int(step)] if isinstance(value, list) else value[step]
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise TargetFailed(
+            f"the answer holds nothing at {pointer!r}",
+            remedy="mend the JSON pointer in `save`, or the endpoint",
+            where=where,
+            tail=tuple(body.splitlines()[:4]),
+        ) from error
+    return value if isinstance(value, str) else json.dumps(value)
