@@ -92,6 +92,15 @@ NETWORK = (
     ),
 )
 
+SLOW = NetworkFault(
+    "slow",
+    "slow queries: each answer of the database a second late",
+    _slow(3, 0.8),
+    _slow(3, 0.8),
+    toxics=(Toxic("latency", attributes={"latency": 1_000}),),
+    degraded=True,
+)
+
 
 @dataclass(slots=True)
 class NetworkInjector:

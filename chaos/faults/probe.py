@@ -20,6 +20,7 @@ from chaos.model import now
 
 SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 PATIENCE = 1.2  # s that a probe waits during a fault: an order of magnitude more than a healthy loopback takes, on a busy machine too
+PROBE_NAME = "chaos-gate.probe"  # our application_name, and our SNI: how a probe is told from the target on the wire
 PAYLOAD = 16_384  # bytes that the pooled probe asks for
 
 
@@ -55,11 +56,11 @@ def ask(port: int, *, patience: float = PATIENCE) -> Seen:
     return Seen(how, now() - started)
 
 
-def connect(conninfo: str, *, patience: float = PATIENCE) -> Seen:
+def connect(conninfo: str) -> Seen:
     """A whole new session with one query."""
     started = now()
     try:
-        with psycopg.connect(conninfo, connect_timeout=max(2, round(patience)), autocommit=True) as session:
+        with psycopg.connect(conninfo, connect_timeout=2, autocommit=True, application_name=PROBE_NAME) as session:
             session.execute("SELECT 1")
         how, text = "answer", ""
     except psycopg.Error as error:
@@ -89,7 +90,7 @@ class PooledProbe:
     """An established session, asked for 16 KiB now and then. Never blocks its caller longer than `PATIENCE`."""
 
     def __init__(self, conninfo: str) -> None:
-        self._session = psycopg.connect(conninfo, autocommit=True, connect_timeout=10)
+        self._session = psycopg.connect(conninfo, autocommit=True, connect_timeout=10, application_name=PROBE_NAME)
         self.baseline = self.query()
 
     def query(self, patience: float = PATIENCE) -> Seen:

@@ -1,0 +1,29 @@
+"""What the checks are held against: the target's own promises and the policy, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """`recovery` and `fail_fast` in seconds; `schema` is 'problem+json' or a JSON Schema; `seconds` are latency limits by gate id.
+
+    `slack` is what is granted beyond `fail_fast` before a late answer counts (a timer set to exactly the limit fires after it);
+    the sender's own stalls are taken off separately.
+    """
+
+    recovery: float = 10.0
+    fail_fast: float = 5.0
+    slack: float = 0.5
+    schema: str | Mapping[str, Any] | None = "problem+json"
+    policy: Mapping[str, str] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    rerun: str = "chaos-gate run"
+    seed: int = 0
+
+    def again(self, check: str) -> str:
+        """The one line that runs a check again."""
+        return f"{self.rerun} --only {check} --seed {self.seed}"
