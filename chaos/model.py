@@ -183,8 +183,8 @@ class History:
 class Finding:
     """What one check made of one history.
 
-    `bad` of `n` observations broke the rule. `expected` says what was expected and by which source; `seen` what was seen, in numbers;
-    `examples` are the observations that broke the rule (a request, a log line). `check` is the id that `--only` takes.
+    `bad` of `n` observations broke the rule. `expected` says what was expected and by which source; `detail` what was seen, in numbers;
+    `measured` is a single quantity where the gate judges one (seconds for a roll-back); `examples` are the observations that broke the rule (a request, a log line). `check` is the id that `--only` takes.
     """
 
     check: str
@@ -196,6 +196,7 @@ class Finding:
     took_effect: bool | None = None
     n: int = 0
     bad: int = 0
+    measured: float | None = None
     expected: str = ""
     examples: tuple[str, ...] = ()
     rerun: str = ""

@@ -7,7 +7,7 @@ plaintext is a failure even when the first was right. The accept case runs on th
 from __future__ import annotations
 
 from chaos.checks.limits import Limits
-from chaos.model import Connection, Finding, History, Kind, Outcome, Rung
+from chaos.model import Connection, Finding, History, Kind, Outcome, Rung, Window
 
 WORDS = {
     Rung.NOTHING: "nothing",
@@ -93,6 +93,11 @@ def _story(one: Connection) -> str:
     return f"connection {one.id}: {steps}" if steps else f"connection {one.id}: reached {one.reached.name}"
 
 
+def _inside(one: Connection, window: Window, margin: float) -> bool:
+    """Whether the suite itself may have broken this handshake (a second before the fault to `margin` seconds after it)."""
+    return one.opened >= window.injected - 1.0 and (not window.healed or one.opened <= window.healed + margin)
+
+
 def handshakes(history: History, limits: Limits) -> Finding | None:
     """sec.tls_handshake: TLS handshakes of the target with the real server that failed while nothing was broken."""
     margin = limits.recovery
@@ -102,7 +107,7 @@ def handshakes(history: History, limits: Limits) -> Finding | None:
         if one.behaviour == "relay"
         and one.reached >= Rung.CLIENT_HELLO
         and (one.closed or one.established)
-        and all(one.opened < window.injected - 1.0 or one.opened > window.healed + margin > margin for window in history.windows)
+        and not any(_inside(one, window, margin) for window in history.windows)
     ]
     failed = [one for one in quiet if not one.established]
     if not quiet:
