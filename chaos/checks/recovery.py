@@ -92,6 +92,7 @@ def check(history: History, limits: Limits) -> Finding:
         detail="; ".join([*problems, seen]),
         n=1,
         bad=int(bool(problems)),
+        measured=came_back.seconds,
         expected=expected,
         examples=tuple(describe(one) for one in (slow + dead)[:3]) + tuple(history.logs[-3:] if history.exited else ()),
     )

@@ -1,0 +1,218 @@
+"""From findings to gates to the verdict. Pure: the same findings and thresholds give the same answer, today and at a recheck."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib.resources import files
+
+from chaos.errors import UsageError
+from chaos.model import Finding, GateResult, Outcome, Verdict, worst
+from chaos.statistics import ALPHA, judge_rate, lower, needed_after, upper
+
+PROFILES = ("quick", "nightly", "soak")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """One row of gates.toml. `limit` is a rate, a count or seconds, as `rule` has it; `needs` names a table of chaos.toml."""
+
+    id: str
+    title: str
+    rule: str
+    proof: str
+    limit: float = 0.0
+    threshold: str = "== 0"
+    needs: str = ""
+    seconds: float = 0.0
+    hits: int = 0
+
+    def due(self, profile: str) -> bool:
+        """Whether a run of this profile must settle the gate."""
+        return self.proof in PROFILES and PROFILES.index(self.proof) <= PROFILES.index(profile)
+
+
+def load(overrides: Mapping[str, float] | None = None) -> dict[str, Gate]:
+    """gates.toml, with a user's own limits on top; an unknown id is a UsageError with 'did you mean'.
+
+    For rel.p95 and rel.p99 the override is in milliseconds, for rates in per cent, for durations in seconds.
+    """
+    rows = tomllib.loads(files("chaos").joinpath("gates.toml").read_text(encoding="utf-8"))["gates"]
+    gates = {key: Gate(id=key, **row) for key, row in rows.items()}
+    for key, value in (overrides or {}).items():
+        gates[named(key, gates)] = _override(gates[key], value)
+    return gates
+
+
+def named(key: str, known: Iterable[str]) -> str:
+    """`key` when it is known, else a UsageError that says what was probably meant."""
+    names = list(known)
+    if key in names:
+        return key
+    close = difflib.get_close_matches(key, names, n=1, cutoff=0.5)
+    raise UsageError(
+        f"unknown id {key!r}" + (f": did you mean {close[0]!r}?" if close else ""),
+        remedy="`chaos-gate gates` lists the gates, `chaos-gate faults` the checks",
+    )
+
+
+def _override(gate: Gate, value: float) -> Gate:
+    if gate.seconds:
+        return replace(gate, seconds=value / 1000, threshold=f"{gate.threshold.split()[0]} <= {value:g} ms")
+    if gate.rule in {"rate", "worst_class"}:
+        good = gate.threshold.startswith(">=")
+        return replace(gate, limit=(100 - value if good else value) / 100, threshold=f"{'>=' if good else '<='} {value:g} %")
+    return replace(gate, limit=value, threshold=f"<= {value:g}" + (" s" if gate.rule == "duration" else ""))
+
+
+def judge(
+    findings: Iterable[Finding],
+    gates: Mapping[str, Gate],
+    *,
+    absent: Mapping[str, str] | None = None,
+    waivers: Mapping[str, str] | None = None,
+) -> tuple[GateResult, ...]:
+    """One result a gate, in the order of gates.toml. `absent`: gate id -> why it does not apply; `waivers`: gate id -> by whom."""
+    by_gate: dict[str, list[Finding]] = {}
+    for finding in findings:
+        by_gate.setdefault(finding.gate, []).append(finding)
+    return tuple(
+        _waived(_gate(gate, by_gate.get(key, []), (absent or {}).get(key, "")), (waivers or {}).get(key, ""))
+        for key, gate in gates.items()
+    )
+
+
+def _waived(result: GateResult, why: str) -> GateResult:
+    if why and result.outcome in {Outcome.FAIL, Outcome.INCONCLUSIVE}:
+        return replace(result, outcome=Outcome.WAIVED, reason=f"waived ({why}); it was {result.outcome}: {result.reason}")
+    return result
+
+
+def _gate(gate: Gate, found: Sequence[Finding], absent: str) -> GateResult:
+    counted = [one for one in found if one.outcome is not Outcome.NOT_APPLICABLE]
+    base = GateResult(
+        id=gate.id,
+        outcome=Outcome.INCONCLUSIVE,
+        measured=None,
+        threshold=gate.threshold,
+        n=0,
+        bound=None,
+        confidence=1 - ALPHA,
+        reason="no check of this gate ran",
+        checks=tuple(dict.fromkeys(one.check for one in found)),
+    )
+    if counted:
+        return RULES[gate.rule](gate, counted, base)
+    if absent or found:
+        return replace(base, outcome=Outcome.NOT_APPLICABLE, reason=absent or found[0].detail)
+    return base
+
+
+def _zero(gate: Gate, found: Sequence[Finding], base: GateResult) -> GateResult:
+    n, bad = sum(one.n for one in found), sum(one.bad for one in found)
+    outcome = worst(one.outcome for one in found)
+    reason = f"{bad} of {n:,} {gate.title}" if outcome is not Outcome.INCONCLUSIVE else _first(found, Outcome.INCONCLUSIVE)
+    if outcome is Outcome.PASS and n == 0:
+        outcome, reason = Outcome.INCONCLUSIVE, "nothing was observed"
+    decisive = sum(one.n for one in found if one.check.startswith("commit-cut"))
+    if outcome is Outcome.PASS and decisive < gate.hits:
+        outcome = Outcome.INCONCLUSIVE
+        reason += f"; proof needs {gate.hits} answers cut right after COMMIT, {decisive} were hit"
+    return replace(base, outcome=outcome, measured=float(bad), n=n, bound=(lower(bad, n), upper(bad, n)), reason=reason)
+
+
+def _demonstrated(gate: Gate, found: Sequence[Finding], base: GateResult) -> GateResult:
+    outcome = worst(one.outcome for one in found)
+    passed = sum(one.outcome is Outcome.PASS for one in found)
+    reason = f"{passed} of {len(found)} demonstrated"
+    slowest = max((one.measured for one in found if one.measured is not None), default=None)
+    if slowest is not None and gate.id.startswith("res."):
+        reason = f"recovered {passed} of {len(found)}, slowest {slowest:.1f} s"
+    if outcome in {Outcome.FAIL, Outcome.INCONCLUSIVE}:
+        reason += f"; {_first(found, outcome)}"
+    return replace(base, outcome=outcome, measured=float(len(found) - passed), n=len(found), reason=reason)
+
+
+def _first(found: Sequence[Finding], outcome: Outcome) -> str:
+    one = next(one for one in found if one.outcome is outcome)
+    return f"{one.check}: {one.detail}"
+
+
+def _rate(gate: Gate, found: Sequence[Finding], base: GateResult) -> GateResult:
+    """One rate over everything seen. An observation that cannot be used (GREY) makes its own finding INCONCLUSIVE: left out."""
+    used = [one for one in found if one.outcome is not Outcome.INCONCLUSIVE]
+    n, bad = sum(one.n for one in used), sum(one.bad for one in used)
+    if n == 0:
+        return replace(base, reason=found[0].detail)
+    return _bounded(gate, bad, n, f"{bad:,} of {n:,} {_bad(gate)}", base)
+
+
+def _worst_class(gate: Gate, found: Sequence[Finding], base: GateResult) -> GateResult:
+    """Each finding is a class of input; the gate holds when it holds for every class."""
+    empty = [one for one in found if one.n == 0]
+    results = [
+        _bounded(gate, one.bad, one.n, f"{one.bad:,} of {one.n:,} {_bad(gate)} ({one.check})", base) for one in found if one.n
+    ]
+    if not results:
+        return replace(base, reason=empty[0].detail)
+    order = list(Outcome)
+    worst_one = min(results, key=lambda one: (order.index(one.outcome), -(one.bound or (0.0, 0.0))[1]))
+    return replace(worst_one, n=sum(one.n for one in results))
+
+
+def _bad(gate: Gate) -> str:
+    return {"sec.unknown_host_400": "refused with something else than 400", "rel.error_schema": "not in the schema"}.get(
+        gate.id, gate.title if gate.rule == "rate" else "bad"
+    )
+
+
+def _bounded(gate: Gate, bad: int, n: int, reason: str, base: GateResult) -> GateResult:
+    outcome = judge_rate(bad, n, gate.limit)
+    bound = (lower(bad, n), upper(bad, n))
+    if outcome is Outcome.INCONCLUSIVE:
+        total = needed_after(bad, gate.limit)
+        reason += f": bound {bound[1]:.2%}, needs {max(0, total - n):,} more for {gate.threshold}"
+    return replace(base, outcome=outcome, measured=bad / n, n=n, bound=bound, reason=reason)
+
+
+def _duration(gate: Gate, found: Sequence[Finding], base: GateResult) -> GateResult:
+    outcome = worst(one.outcome for one in found)
+    slowest = max((one.measured for one in found if one.measured is not None), default=None)
+    if slowest is None:
+        return replace(base, outcome=outcome, n=len(found), reason=_first(found, outcome))
+    if slowest > gate.limit:
+        outcome = Outcome.FAIL
+    reason = f"slowest of {len(found)}: {slowest:.1f} s"
+    if outcome is not Outcome.PASS:
+        reason += f"; {found[0].detail}"
+    return replace(base, outcome=outcome, measured=slowest, n=len(found), reason=reason)
+
+
+RULES: Mapping[str, Callable[[Gate, Sequence[Finding], GateResult], GateResult]] = {
+    "zero": _zero,
+    "demonstrated": _demonstrated,
+    "rate": _rate,
+    "worst_class": _worst_class,
+    "duration": _duration,
+}
+
+
+def verdict(
+    results: Iterable[GateResult], gates: Mapping[str, Gate], *, profile: str, selected: frozenset[str] | None = None
+) -> Verdict:
+    """The last word. `selected` (from --only) narrows what must be proven; a failure counts wherever it is found.
+
+    NO-GO when any gate failed; INCONCLUSIVE when one that this profile must settle could not be; else CLEAR, or GO for a soak that
+    proved every gate that applies.
+    """
+    results = list(results)
+    if any(one.outcome is Outcome.FAIL for one in results):
+        return Verdict.NO_GO
+    open_ones = [one for one in results if one.outcome is Outcome.INCONCLUSIVE]
+    due = [one for one in open_ones if gates[one.id].due(profile) and (selected is None or one.id in selected)]
+    proven = [one for one in results if one.outcome is Outcome.PASS and (selected is None or one.id in selected)]
+    if due or not proven:
+        return Verdict.INCONCLUSIVE
+    return Verdict.GO if profile == "soak" and selected is None and not open_ones else Verdict.CLEAR
