@@ -1,0 +1,86 @@
+"""Checks: pure functions from a recorded history to findings. `judge` is the only way in; it looks at nothing but its arguments."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+from chaos.checks import disclosure, errors, hosts, invalid, latency, recovery, rollback, server, writes
+from chaos.checks.limits import Limits
+from chaos.model import Finding, History, Outcome
+
+Check = Callable[[History, Limits], "Finding | Iterable[Finding] | None"]
+
+
+def _errors(history: History, limits: Limits) -> Finding | None:
+    return errors.judge(history, limits.schema) if limits.schema is not None else None
+
+
+def _hosts(history: History, limits: Limits) -> list[Finding]:
+    return hosts.judge(history, policy=limits.policy)
+
+
+OUTAGE: tuple[Check, ...] = (recovery.check, invalid.check, _errors, writes.check)
+FAMILIES: Mapping[str, tuple[Check, ...]] = {
+    **dict.fromkeys(("network", "slow", "certificate", "tls-off", "locks", "slots", "restart"), OUTAGE),
+    "reconnect": (disclosure.check, invalid.check, _errors, writes.check),
+    "start": (disclosure.check,),
+    "steady": (latency.check, invalid.check, _errors, writes.check, disclosure.handshakes),
+    "hosts": (_hosts, _errors),
+    "server": (server.check,),
+    "rollback": (rollback.check,),
+}
+
+
+def judge(history: History, limits: Limits) -> tuple[Finding, ...]:
+    """All findings of one experiment, the one for its own gate first.
+
+    The four proofs of non-vacuity are applied here, to every check alike: a control that was sick, or a fault that did not take
+    effect, leaves a pass INCONCLUSIVE. A failure stands: it was seen, whatever the fault did.
+    """
+    if history.control:
+        return (
+            _named(
+                history,
+                limits,
+                Finding(
+                    check=history.experiment,
+                    gate=history.facts["gate"],
+                    outcome=Outcome.INCONCLUSIVE,
+                    detail=f"not healthy before anything was broken: {history.control}",
+                    expected="a steady state before the fault (control)",
+                ),
+            ),
+        )
+    found: list[Finding] = []
+    for check in FAMILIES[history.facts["family"]]:
+        result = check(history, limits)
+        found += [] if result is None else [result] if isinstance(result, Finding) else list(result)
+    return tuple(_named(history, limits, _proven(history, one)) for one in found)
+
+
+def _proven(history: History, finding: Finding) -> Finding:
+    """A pass needs a fault that took effect, where there was one."""
+    idle = [window for window in history.windows if not window.effect.took]
+    if finding.outcome is Outcome.PASS and idle and history.facts["family"] != "rollback":
+        return replace(
+            finding,
+            outcome=Outcome.INCONCLUSIVE,
+            detail=f"{idle[0].fault} did not take effect ({idle[0].effect.seen}), so this shows nothing: {finding.detail}",
+        )
+    return finding
+
+
+def _named(history: History, limits: Limits, finding: Finding) -> Finding:
+    """Add what every finding carries: its experiment, the fault, and the line that runs it again."""
+    windows = history.windows
+    return replace(
+        finding,
+        experiment=history.experiment,
+        fault=windows[0].fault if windows else "",
+        took_effect=windows[0].effect.took if windows else None,
+        rerun=limits.again(history.experiment),
+    )
+
+
+__all__ = ["FAMILIES", "Limits", "judge"]

@@ -12,8 +12,10 @@ import asyncio
 import itertools
 import random
 import threading
+import time
+import uuid
 from bisect import bisect_left
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, TypeVar
 
@@ -103,7 +105,7 @@ class Driver:
     def start(self) -> None:
         """Start the loop's thread."""
         self._thread.start()
-        self._spawn(self.stalls.run())
+        self.begin(self.stalls.run())
 
     def stop(self) -> None:
         """End clients and thread."""
@@ -116,12 +118,9 @@ class Driver:
         self.session = Session(self.target, base_url, extra_headers=self.session.extra_headers)
         self.call(prepare(self.session, self.target.prepare, deadline=self.deadline))
 
-    def call(self, work: Awaitable[T], timeout: float | None = None) -> T:
+    def call(self, work: Coroutine[object, object, T], timeout: float | None = None) -> T:
         """Run a coroutine on the traffic loop and wait for its result."""
-        return asyncio.run_coroutine_threadsafe(_wrap(work), self._loop).result(timeout)
-
-    def _spawn(self, work: Awaitable[None]) -> Future[None]:
-        return asyncio.run_coroutine_threadsafe(_wrap(work), self._loop)
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(timeout)
 
     # -- closed loop ----------------------------------------------------------------------------------------------------------
 
@@ -132,11 +131,20 @@ class Driver:
         plan += [("writer", self.samples[Kind.WRITE]), ("invalid", self.samples[Kind.INVALID])]
         if live is not None:
             plan.append(("live", (live,)))
-        self._clients += [self._spawn(self._closed_loop(name, these)) for name, these in plan if these]
+        self._clients += [self.begin(self._closed_loop(name, these)) for name, these in plan if these]
+
+    @property
+    def clients(self) -> int:
+        """How many closed-loop clients are running."""
+        return len(self._clients)
+
+    def begin(self, work: Coroutine[object, object, None]) -> Future[None]:
+        """Start a coroutine on the traffic loop and go on."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
 
     def add_reader(self) -> None:
         """One more closed-loop reader, while the others run."""
-        self._clients.append(self._spawn(self._closed_loop(f"reader {len(self._clients)}", self.samples[Kind.READ])))
+        self._clients.append(self.begin(self._closed_loop(f"reader {len(self._clients)}", self.samples[Kind.READ])))
 
     def end_clients(self) -> None:
         """Let each client finish the request it is waiting for (bounded by the deadline), then stop."""
@@ -160,8 +168,6 @@ class Driver:
     ) -> Operation:
         headers = {}
         if sample.kind is Kind.WRITE:
-            import uuid  # noqa: PLC0415
-
             unique = unique or uuid.uuid4().hex
             write: Write = sample.request  # type: ignore[assignment]
             if write.idempotency_header:
@@ -239,14 +245,8 @@ class Driver:
         return self.call(go())
 
 
-async def _wrap(work: Awaitable[T]) -> T:
-    return await work
-
-
 def wait_for(condition: Callable[[], bool], timeout: float, *, every: float = 0.02) -> bool:
     """Poll until `condition()` holds; False when it did not within `timeout` seconds."""
-    import time  # noqa: PLC0415
-
     end = time.monotonic() + timeout
     while True:
         if condition():

@@ -1,0 +1,34 @@
+"""What the database server itself shows about the sessions that it serves: sec.verify_full, the server's side."""
+
+from __future__ import annotations
+
+from chaos.checks.limits import Limits
+from chaos.model import Finding, History, Outcome
+
+
+def check(history: History, limits: Limits) -> list[Finding]:
+    """Plaintext is refused (and TLS with the right name accepted: control); every session of the target's is TLS."""
+    del limits
+    facts = history.facts
+    refused, accepted = facts["plaintext"] != "answer", facts["verified"] == "answer"
+    tls, plain = int(facts["sessions.tls"]), int(facts["sessions.plain"])
+    return [
+        Finding(
+            check="server.plaintext",
+            gate="sec.verify_full",
+            outcome=Outcome.INCONCLUSIVE if not accepted else Outcome.PASS if refused else Outcome.FAIL,
+            detail=f"sslmode=disable: {facts['plaintext.text'] or facts['plaintext']}; verify-full: {facts['verified']}",
+            n=1,
+            bad=int(not refused),
+            expected="the server refuses a plaintext connection (pg_hba.conf has hostssl only) and accepts a verified one",
+        ),
+        Finding(
+            check="server.sessions",
+            gate="sec.verify_full",
+            outcome=Outcome.FAIL if plain else Outcome.PASS if tls else Outcome.INCONCLUSIVE,
+            detail=f"{tls} sessions of the target's were TLS, {plain} were not (pg_stat_ssl)",
+            n=tls + plain,
+            bad=plain,
+            expected="every session is TLS",
+        ),
+    ]

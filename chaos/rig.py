@@ -1,0 +1,276 @@
+"""Everything that one worker runs, put together: environment, path to the database, target, traffic.
+
+    target -> Toxiproxy -> wire -> PostgreSQL
+
+The path has a twin ('start'), so that a second instance of the target can meet an impostor at its start while the first one goes
+on. Parts that may not import each other (environments, targets, faults, traffic) meet here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chaos.certs import Identity, Zoo
+from chaos.checks.recovery import describe
+from chaos.environments.local import LocalEnvironment
+from chaos.errors import PartFailed, TargetFailed, UsageError
+from chaos.faults.probe import PROBE_NAME
+from chaos.faults.toxiproxy import ProxyControl
+from chaos.faults.wire import Wire
+from chaos.model import Connection, Kind, Operation, now
+from chaos.processes import Reaper
+from chaos.targets import CommandTarget, UrlTarget
+from chaos.traffic.driver import Driver, wait_for
+from chaos.traffic.requests import Sample
+
+if TYPE_CHECKING:
+    from chaos.config import Config
+
+STEADY_PATIENCE = 15.0  # s in which a target that is not under any fault has to be healthy again
+
+
+@dataclass(slots=True)
+class DatabasePath:
+    """One way from a target to the database: a proxy that can be broken, and the wire that sees (and plays) everything behind it."""
+
+    name: str
+    wire: Wire
+    port: int
+
+    def connections(self, since: float) -> tuple[Connection, ...]:
+        """The target's connections since then; our own probes name themselves in their SNI."""
+        return tuple(one for one in self.wire.connections(since) if one.sni != PROBE_NAME)
+
+
+@dataclass
+class Rig:
+    """One worker's whole installation. `start()` brings it up or raises what is wrong; `close()` takes everything down."""
+
+    config: Config
+    run_id: str
+    run_dir: Path
+    worker: str
+    seed: int
+    reaper: Reaper = field(init=False)
+    environment: LocalEnvironment = field(init=False)
+    control: ProxyControl = field(init=False)
+    path: DatabasePath = field(init=False)
+    target: CommandTarget | UrlTarget = field(init=False)
+    driver: Driver = field(init=False)
+    once: dict[str, int] = field(default_factory=dict)  # how often one write's {unique} is in its read_back, by sample
+
+    # -- life -----------------------------------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Bring everything up, the target last, and see it healthy."""
+        self.reaper = Reaper(self.run_id)
+        self.driver = Driver(self.config.target, seed=self.seed)
+        self.driver.start()
+        if self.config.target.url is None:
+            self.environment = LocalEnvironment(
+                reaper=self.reaper, run_dir=self.run_dir, settings=self.config.environment, worker=self.worker
+            )
+            self.environment.start()
+            self.control = ProxyControl(self.environment.toxiproxy_url)
+            self.path = self._path("database")
+            target = self._instance(self.path, "target")
+            target.prepare_database()
+            self.target = target
+            target.start()
+        else:
+            self.target = UrlTarget(self.config.target)
+        self._ready()
+        sick = self.steady()
+        if sick:
+            raise TargetFailed(
+                f"the target is not healthy with nothing broken: {sick}",
+                remedy="mend the request (or its `expect`) in chaos.toml, or the target; nothing can be proven about a sick one",
+                where=self.config.target.name,
+                tail=self.target.log_tail(12),
+            )
+
+    def close(self) -> None:
+        """Take everything down; safe at any stage of `start()`."""
+        if hasattr(self, "driver"):
+            self.driver.stop()
+        for path in (getattr(self, "path", None), self.__dict__.get("start_path")):
+            if path is not None:
+                path.wire.stop()
+        if hasattr(self, "environment"):
+            self.environment.stop()
+        if hasattr(self, "reaper"):
+            self.reaper.close()
+
+    @property
+    def injects(self) -> bool:
+        """Whether there is anything that faults can be injected into."""
+        return self.config.target.url is None
+
+    # -- parts ----------------------------------------------------------------------------------------------------------------
+
+    def _path(self, name: str) -> DatabasePath:
+        wire = Wire(("127.0.0.1", self.environment.postgres.port))
+        return DatabasePath(name, wire, self.control.create(name, wire.start()))
+
+    @cached_property
+    def start_path(self) -> DatabasePath:
+        """The twin path, for instances that are only started."""
+        return self._path("start")
+
+    def _instance(
+        self, path: DatabasePath, name: str, *, values: Mapping[str, str] | None = None, env: Mapping[str, str] | None = None
+    ) -> CommandTarget:
+        postgres = self.environment.postgres
+        placeholders = {
+            "database_url": postgres.database_url(path.port),
+            "pg_host": postgres.host,
+            "pg_port": str(path.port),
+            "pg_user": postgres.app_user,
+            "pg_password": postgres.app_password,
+            "pg_database": postgres.app_database,
+            "ca_file": str(postgres.ca_file),
+        }
+        work = self.run_dir / self.worker / name
+        work.mkdir(parents=True, exist_ok=True)
+        return CommandTarget(
+            self.config.target,
+            placeholders={**placeholders, **(values or {})},
+            reaper=self.reaper,
+            work_dir=work,
+            extra_env={**self._bundled_env(), **(env or {})},
+        )
+
+    def _bundled_env(self) -> dict[str, str]:
+        """The bundled service runs on our interpreter, and finds our package; anyone else's finds their own."""
+        if Path(__file__).parent not in Path(self.config.path).resolve().parents:
+            return {}
+        here = str(Path(sys.executable).parent)
+        root = str(Path(__file__).parent.parent)
+        return {
+            "PATH": os.pathsep.join([here, os.environ.get("PATH", os.defpath)]),
+            "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")])),
+        }
+
+    def second_instance(self, name: str, *, values: Mapping[str, str] | None = None) -> CommandTarget:
+        """Another instance of the target on the twin path, not started; `values` replace placeholders (a wrong CA file)."""
+        return self._instance(self.start_path, name, values=values)
+
+    @cached_property
+    def zoo(self) -> Zoo:
+        """The certificates that can be presented."""
+        return Zoo.load()
+
+    def identity(self, name: str) -> Identity:
+        """A certificate of the zoo; 'valid' is the very one that PostgreSQL serves (channel binding holds through the wire)."""
+        return self.environment.authority.issue(name)
+
+    @property
+    def conninfo(self) -> str:
+        """Verify-full, as the target's own role, through the proxy: what probes connect with."""
+        return self.conninfo_at(self.path.port)
+
+    def conninfo_at(self, port: int) -> str:
+        """The same at another port. The probe's name is in the server's certificate beside localhost."""
+        postgres = self.environment.postgres
+        return (
+            f"host={PROBE_NAME} hostaddr=127.0.0.1 port={port} user={postgres.app_user} password={postgres.app_password} "
+            f"dbname={postgres.app_database} sslmode=verify-full sslrootcert={postgres.ca_file} gssencmode=disable"
+        )
+
+    # -- the target's health ----------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def live(self) -> Sample | None:
+        """The liveness request, when the target has one on its own address."""
+        from chaos.config import Request  # noqa: PLC0415
+
+        live = self.config.target.live
+        if not live or "://" in live:
+            return None
+        return Sample(kind=Kind.LIVE, key="live", request=Request(method="GET", path=live))
+
+    def _ready(self) -> None:
+        self.target.wait_ready(self.config.target.startup_timeout)
+        self.driver.attach(self.target.base_url)
+
+    def restart(self) -> None:
+        """A fresh target: after a check that it did not survive, or did not recover from."""
+        self.target.stop()
+        self.target.start()  # type: ignore[union-attr]
+        self._ready()
+
+    def steady(self) -> str:
+        """'' when every configured request is answered as it should be, else what was wrong last. Tries for a while."""
+        end = time.monotonic() + max(STEADY_PATIENCE, self.config.target.database.recovery)
+        wrong = ""
+        while time.monotonic() < end:
+            wrong = self._round()
+            if not wrong:
+                return ""
+            if self.target.exited():
+                return f"the target ended ({self.target.exited()})"
+            time.sleep(0.2)
+        return wrong
+
+    def _round(self) -> str:
+        """Each request once, and a write looked up again."""
+        for kind in (Kind.READ, Kind.WRITE):
+            for sample in self.driver.samples[kind]:
+                done = self.driver.once(sample)
+                if not done.ok:
+                    return describe(done) + f", expected {done.expected}" + _excerpt(done)
+                if kind is Kind.WRITE and sample.key not in self.once:
+                    shown = self.driver.read_back([done]).get(done.unique)
+                    if shown is not None and shown.occurrences < 1:
+                        return f"{sample.key} was acknowledged, but its read_back does not show {{unique}}: {describe(shown)}"
+                    if shown is not None:
+                        self.once[sample.key] = shown.occurrences
+        for sample in self.driver.samples[Kind.INVALID]:
+            done = self.driver.once(sample)
+            if done.status is None or done.status < 400:
+                return f"{describe(done)}, where a 4xx was expected"
+        return ""
+
+    def healthy_or_restarted(self) -> str:
+        """Before each check: '' when steady, at the worst after one restart of the target; else why not."""
+        if not self.injects:
+            return self.steady()
+        self.environment.check()
+        if self.target.exited() and not self.target.killed_from_outside():
+            self.restart()
+        self.check_alive()
+        sick = self.steady()
+        if sick:
+            self.restart()
+            sick = self.steady()
+        return sick
+
+    def check_alive(self) -> None:
+        """TargetFailed when the target died while nothing was broken."""
+        how = self.target.exited()
+        if how:
+            raise TargetFailed(
+                f"the target ended ({how}) with nothing broken",
+                remedy="look at its last log lines; somebody or something ended it from outside, or it crashed",
+                where=self.config.target.name,
+                tail=self.target.log_tail(12),
+            )
+
+    def pause(self, seconds: float) -> None:
+        """Let time pass, and notice when a part of the environment dies meanwhile."""
+        time.sleep(seconds)
+
+
+def _excerpt(done: Operation) -> str:
+    line = " ".join(done.body.split())[:160]
+    return f": {line}" if line else ""
+
+

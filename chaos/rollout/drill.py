@@ -1,0 +1,127 @@
+"""The roll-back drill: put a bad release behind the edge, see it fail, roll it back by the one command, and count.
+
+The bad release is the target itself with a wrong CA file, so it can be made of any target: its connections to the database are
+refused by its own verification, as after a certificate mistake. Where [target.candidate] is given that is not used here: a
+candidate is a release to be judged, not a bad one.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from chaos.checks.rollback import SEEN_ABOVE
+from chaos.config import expand
+from chaos.errors import ChaosError
+from chaos.model import History, Kind, now
+from chaos.rollout.rollback import State
+from chaos.statistics import lower
+from chaos.traffic.driver import wait_for
+
+if TYPE_CHECKING:
+    from chaos.cases import Case
+    from chaos.experiment import Recording
+    from chaos.rig import Rig
+
+SEEING = 40.0  # s: as long as a bad release is left out at the most
+COMMAND = 120.0  # s for the command in the drill; the gate's own limit is ten minutes
+
+
+def run(rig: Rig, case: Case, recording: Recording, command: Sequence[str]) -> History:
+    """The drill's history: traffic through the edge, facts 'bad.from', 'bad.to', 'steady.after', 'exit'."""
+    del case
+    driver, facts = rig.driver, recording.facts
+    bad = rig.second_instance("bad-release", values=_wrong_ca(rig))
+    ports = {"good": rig.target.address[1], "bad": bad.address[1]}
+    edge = rig.environment.edge(ports)
+    direct = driver.session.base_url
+    sample = driver.samples[Kind.READ][0]
+    state = State(
+        url=f"http://127.0.0.1:{edge.port}",
+        path=expand(sample.request.path, {**driver.session.values, "unique": "rollback"}),
+        headers=driver.session.headers("rollback"),
+        good="good",
+        admin_url=edge.admin_url,
+        upstreams=ports,
+    )
+    place = rig.run_dir / rig.worker / "rollout.json"
+    state.write(place)
+    try:
+        driver.session.base_url = state.url
+        edge.set_weights({"good": 100, "bad": 0})
+        bad.start()
+        with suppress(ChaosError):  # it need not come up: it is a bad release
+            bad.wait_ready(3.0)
+        driver.begin_clients(None)
+        time.sleep(0.5)
+        edge.set_weights({"good": 0, "bad": 100})
+        facts["bad.from"] = str(now())
+        wait_for(lambda: _seen(rig, float(facts["bad.from"])), SEEING)
+        facts["bad.to"] = str(now())
+        _command([*command, "rollback", "--state", str(place)], facts, rig.run_dir)
+        _steady_after(rig, facts)
+        driver.end_clients()
+        writes = [one for one in driver.recorder.since(recording.started) if one.kind is Kind.WRITE and one.ok]
+        driver.read_back(writes)
+    finally:
+        driver.end_clients()
+        driver.session.base_url = direct
+        bad.stop()
+        edge.stop()
+    return recording.history()
+
+
+def _wrong_ca(rig: Rig) -> dict[str, str]:
+    """The authority of another identity of the zoo: the release trusts the wrong one."""
+    wrong = rig.identity("untrusted-ca").chain_file
+    postgres = rig.environment.postgres
+    url = postgres.database_url(rig.start_path.port)
+    return {"ca_file": str(wrong), "database_url": url.replace(_quoted(postgres.ca_file), _quoted(wrong))}
+
+
+def _quoted(path: Path) -> str:
+    from urllib.parse import quote  # noqa: PLC0415
+
+    text = str(path)
+    return text if "%" not in quote(text, safe="/") else quote(text, safe="/")
+
+
+def _seen(rig: Rig, since: float) -> bool:
+    """The gate has seen enough when even the lower bound of the failure rate is above the limit, from at least 20 requests."""
+    reads = [one for one in rig.driver.recorder.since(since) if one.kind is Kind.READ and one.started >= since]
+    return len(reads) >= 20 and lower(sum(not one.ok for one in reads), len(reads)) > SEEN_ABOVE
+
+
+def _command(command: Sequence[str], facts: dict[str, str], cwd: Path) -> None:
+    facts["given"] = str(now())
+    try:
+        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=COMMAND, check=False)
+        facts["exit"], facts["output"] = str(done.returncode), (done.stdout + done.stderr)[-400:]
+    except subprocess.TimeoutExpired:
+        facts["exit"], facts["output"] = "no end", f"not finished after {COMMAND:g} s"
+
+
+def _steady_after(rig: Rig, facts: dict[str, str]) -> None:
+    """From the command to the first request after it since which all have been answered well, for five in a row."""
+    given = float(facts["given"])
+
+    def reads() -> list[tuple[float, float, bool]]:
+        return [
+            (one.started, one.finished, one.ok)
+            for one in rig.driver.recorder.since(given)
+            if one.kind is Kind.READ and one.started >= given
+        ]
+
+    def steady() -> bool:
+        last = reads()[-5:]
+        return len(last) == 5 and all(ok for _, _, ok in last)
+
+    if not wait_for(steady, 30.0):
+        return
+    failed_last = max((started for started, _, ok in reads() if not ok), default=given)
+    first = min(finished for started, finished, ok in reads() if ok and started >= failed_last)
+    facts["steady.after"] = f"{first - given:.3f}"
