@@ -54,7 +54,7 @@ File = Annotated[Path, BeforeValidator(rules.beside_the_file), AfterValidator(ru
 class Request(Model):
     """A request of the suite: what is sent, and which answers are healthy.
 
-    `path` may be a whole URL. At most one of `json_body` (key `json`), `form` and `body` is set. `method` in the file defaults to
+    `path` may be a whole URL. At most one of `json`, `form` and `body` is set. `method` in the file defaults to
     GET, for writes and prepare requests to POST.
     """
 
@@ -79,6 +79,11 @@ class Request(Model):
         if len(given) > 1:
             raise wrong(f"{' and '.join(given)}: a request has one body", "keep one of json, form and body", key=given[1])
         return self
+
+    @property
+    def json(self) -> JsonValue:  # type: ignore[override]  # takes the place of pydantic's deprecated method, which nobody misses
+        """The body as JSON; None when there is none."""
+        return self.json_body
 
     @property
     def expected(self) -> str:
@@ -167,6 +172,11 @@ class Errors(Model):
     schema_name: Annotated[str, AfterValidator(rules.schema)] = Field(alias="schema", examples=['"problem+json"'])
 
     @property
+    def schema(self) -> str:  # type: ignore[override]  # as with Request.json
+        """'problem+json', or a path."""
+        return self.schema_name
+
+    @property
     def schema_file(self) -> Path | None:
         """The JSON Schema; None for problem+json."""
         return None if self.schema_name == "problem+json" else Path(self.schema_name)
@@ -205,7 +215,7 @@ class Logs(Model):
     """The target's structured log: JSON lines, from stdout unless `file` is given (relative to the target's cwd)."""
 
     file: str | None = Field(default=None, examples=['"{log_file}"'])
-    fields_: LogFields = Field(default=LogFields(), alias="fields", examples=['{ host = "host" }'])
+    fields: LogFields = Field(default=LogFields(), examples=['{ host = "host" }'])
     private: Strings = Field(default=(), examples=['["email", "authorization"]'])
 
 
