@@ -59,6 +59,7 @@ class Rig:
     run_dir: Path
     worker: str
     seed: int
+    runner: int = 0
     reaper: Reaper = field(init=False)
     environment: LocalEnvironment = field(init=False)
     control: ProxyControl = field(init=False)
@@ -71,7 +72,7 @@ class Rig:
 
     def start(self) -> None:
         """Bring everything up, the target last, and see it healthy."""
-        self.reaper = Reaper(self.run_id)
+        self.reaper = Reaper(self.run_id, runner=self.runner or None)
         self.driver = Driver(self.config.target, seed=self.seed)
         self.driver.start()
         if self.config.target.url is None:
@@ -108,6 +109,11 @@ class Rig:
             self.environment.stop()
         if hasattr(self, "reaper"):
             self.reaper.close()
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """What the environment is made of: part -> version."""
+        return dict(self.environment.versions) if self.injects else {}
 
     @property
     def injects(self) -> bool:

@@ -1,0 +1,236 @@
+"""A worker's side of a run: its rig, its segment of the evidence, and how a case becomes findings."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import random
+import signal
+import sys
+import tempfile
+import traceback
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chaos import cases, experiment
+from chaos.cases import Case
+from chaos.checks import Limits, judge
+from chaos.config import load
+from chaos.errors import ChaosError, UsageError
+from chaos.evidence.store import Segment
+from chaos.gates import Gate, named
+from chaos.gates import load as load_gates
+from chaos.model import Finding, Outcome
+from chaos.rollout import drill
+
+if TYPE_CHECKING:
+    import pytest
+
+    from chaos.config import Config
+    from chaos.rig import Rig
+
+REFERENCE = Path(__file__).parent / "targets" / "reference" / "chaos.toml"
+REPEATS = {"quick": 1, "nightly": 3}
+ONCE = {"steady", "hosts", "server"}  # repeating these adds no information that their own sample size does not give
+COMMAND = (sys.executable, "-m", "chaos")
+
+
+def config_path(given: str | None) -> Path:
+    """The caller's chaos.toml, or the bundled service's."""
+    return Path(given) if given else REFERENCE
+
+
+def cases_for(families: Sequence[str], config: pytest.Config) -> list[Case]:
+    """The selected cases of these families; a family that does not exist is a UsageError with 'did you mean'."""
+    known = {case.family for case in cases.CASES}
+    for family in families:
+        named(family, known)
+    chosen = [case for case in cases.select(tuple(config.getoption("--chaos-only"))) if case.family in families]
+    times = REPEATS[config.getoption("--chaos-profile")]
+    return [
+        replace(case, id=case.id if turn == 0 else f"{case.id}#{turn + 1}")
+        for turn in range(times)
+        for case in chosen
+        if turn == 0 or case.family not in ONCE
+    ]
+
+
+def die_with_runner() -> None:
+    """Have the kernel end this worker when the runner dies (Linux); elsewhere the watchdog does, which watches the runner's pid."""
+    if sys.platform == "linux":
+        set_parent_death_signal = 1  # PR_SET_PDEATHSIG, prctl(2)
+        ctypes.CDLL(None, use_errno=True).prctl(set_parent_death_signal, signal.SIGKILL, 0, 0, 0)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What `prove` made of one case; `error` is an environment error, which ends the run."""
+
+    findings: tuple[Finding, ...] = ()
+    skipped: str = ""
+    error: ChaosError | None = None
+    parts: Mapping[str, str] | None = None
+
+    @property
+    def problems(self) -> list[str]:
+        """Findings that are no pass, as text."""
+        bad = [one for one in self.findings if one.outcome in {Outcome.FAIL, Outcome.INCONCLUSIVE}]
+        return [explain(one) for one in bad]
+
+    def as_json(self) -> str:
+        """For the controller, which may be another process."""
+        error = self.error
+        return json.dumps(
+            {
+                "findings": [asdict(one) for one in self.findings],
+                "skipped": self.skipped,
+                "parts": dict(self.parts or {}),
+                "error": error
+                and {"what": error.what, "remedy": error.remedy, "where": error.where, "tail": error.tail, "exit": error.exit_code},
+            }
+        )
+
+
+def explain(one: Finding) -> str:
+    """A finding as a bug report of a few lines."""
+    lines = [f"{one.outcome.upper()}  {one.check}  ({one.gate})", f"  seen      {one.detail}", f"  expected  {one.expected}"]
+    if one.fault:
+        lines.insert(1, f"  broken    {one.fault}")
+    lines += [f"  example   {text}" for text in one.examples]
+    return "\n".join([*lines, f"  again     {one.rerun}"])
+
+
+def limits_for(config: Config, gates: Mapping[str, Gate], *, seed: int, given: str | None) -> Limits:
+    """What the checks are held against."""
+    target = config.target
+    schema: str | Mapping[str, Any] | None = None
+    if target.errors is not None:
+        schema = target.errors.schema
+        if target.errors.schema_file is not None:
+            schema = json.loads(target.errors.schema_file.read_text(encoding="utf-8"))
+    return Limits(
+        recovery=target.database.recovery,
+        fail_fast=target.database.fail_fast,
+        schema=schema,
+        policy=dict(config.policy),
+        seconds={gate.id: gate.seconds for gate in gates.values() if gate.seconds},
+        rerun=f"chaos-gate run -c {given}" if given else "chaos-gate run",
+        seed=seed,
+    )
+
+
+@dataclass
+class Session:
+    """One worker's session. The rig is started by the first case that needs it and reused by all."""
+
+    config: Config
+    limits: Limits
+    run_id: str
+    run_dir: Path
+    worker: str
+    seed: int
+    segment: Segment
+    runner: int
+
+    @classmethod
+    def of(cls, pytest_config: pytest.Config) -> Session:
+        """From pytest's options and what the runner put into the environment."""
+        given = pytest_config.getoption("--chaos-config")
+        seed = int(os.environ.get("CHAOS_SEED") or pytest_config.getoption("--chaos-seed") or random.SystemRandom().randrange(1, 10**6))
+        config = load(config_path(given))
+        worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
+        run_id = os.environ["CHAOS_RUN"]
+        run_dir = Path(os.environ["CHAOS_RUN_DIR"])
+        return cls(
+            config=config,
+            limits=limits_for(config, load_gates(config.gates), seed=seed, given=given),
+            run_id=run_id,
+            run_dir=run_dir,
+            worker=worker,
+            seed=seed,
+            segment=Segment(Path(os.environ["CHAOS_EVIDENCE"]) / "segments" / f"{worker}.sqlite"),
+            runner=int(os.environ.get("CHAOS_RUNNER", "0")),
+        )
+
+    @cached_property
+    def rig(self) -> Rig:
+        """Brought up on first use; what was started is taken down again when that fails."""
+        from chaos.rig import Rig  # noqa: PLC0415
+
+        rig = Rig(
+            config=self.config, run_id=self.run_id, run_dir=self.run_dir, worker=self.worker, seed=self.seed, runner=self.runner
+        )
+        try:
+            rig.start()
+        except BaseException:
+            rig.close()
+            raise
+        return rig
+
+    def prove(self, case: Case) -> Result:
+        """Run one case. Environment errors are returned; anything else that is raised is a defect of ours: INCONCLUSIVE."""
+        absent = case.absent(self.config.target)
+        if absent:
+            found = Finding(check=case.id, gate=case.gate, outcome=Outcome.NOT_APPLICABLE, detail=absent, experiment=case.id)
+            return Result((found,), skipped=f"not applicable: {absent}")
+        try:
+            rig = self.rig
+            history = experiment.run(rig, case, {"rollback": self._rollback})
+        except UsageError as error:
+            return Result(error=error)
+        except ChaosError as error:
+            return Result(error=self._cause(error))
+        except Exception as error:  # noqa: BLE001  (a check that crashed is unknown, never a pass)
+            cause = self._cause(None)
+            return Result(error=cause) if cause else Result((self._crashed(case, error),))
+        findings = judge(history, self.limits)
+        self.segment.append(history, findings)
+        return Result(findings, parts=rig.versions)
+
+    def _rollback(self, rig: Rig, case: Case, recording: experiment.Recording) -> Any:
+        return drill.run(rig, case, recording, COMMAND)
+
+    def _cause(self, error: ChaosError | None) -> ChaosError | None:
+        """A part that died explains whatever went wrong after it better than the symptom does."""
+        rig = self.__dict__.get("rig")
+        if rig is not None and rig.injects:
+            try:
+                rig.environment.check()
+            except ChaosError as deeper:
+                return deeper
+        return error
+
+    def _crashed(self, case: Case, error: Exception) -> Finding:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        return Finding(
+            check=case.id,
+            gate=case.gate,
+            outcome=Outcome.INCONCLUSIVE,
+            detail=f"the check itself crashed: {type(error).__name__}: {error} ({Path(where.filename).name}:{where.lineno})",
+            experiment=case.id,
+            expected="a check that ends",
+            examples=tuple(traceback.format_exc().splitlines()[-6:]),
+            rerun=self.limits.again(case.id),
+        )
+
+    def close(self) -> None:
+        """Take the rig down."""
+        rig = self.__dict__.get("rig")
+        if rig is not None:
+            rig.close()
+
+
+def scratch() -> Path:
+    """Where runs keep what is gone afterwards: a RAM disk that has room (ten times faster), else the temporary directory."""
+    memory = Path("/dev/shm")  # noqa: S108  (a file system, not a file name to guess)
+    try:
+        room = os.statvfs(memory)
+        if os.access(memory, os.W_OK) and room.f_bavail * room.f_frsize >= 1 << 30:
+            return memory
+    except OSError:
+        pass
+    return Path(tempfile.gettempdir())

@@ -1,0 +1,15 @@
+"""Backoff recovers from each network drop between the service and its database: res.network."""
+
+import pytest
+
+
+@pytest.mark.families("network")
+def test_network(prove, case):
+    """Refused, reset, black hole, slow, narrow, sliced, cut; on established and on new connections."""
+    prove(case)
+
+
+@pytest.mark.families("restart")
+def test_restart(prove, case):
+    """PostgreSQL goes away as a whole, and comes back."""
+    prove(case)
