@@ -1,0 +1,170 @@
+"""Numbers and verdicts as people read them: the same words on the terminal, in the report and in the JUnit file."""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from typing import TYPE_CHECKING
+
+from chaos import gates
+from chaos.model import GateResult, Outcome, Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from chaos.evidence.record import Run
+
+LABELS = {
+    Outcome.FAIL: "FAIL",
+    Outcome.INCONCLUSIVE: "NOT PROVEN",
+    Outcome.PASS: "PASS",
+    Outcome.WAIVED: "WAIVED",
+    Outcome.NOT_APPLICABLE: "N/A",
+}
+
+# What the bad observations of a gate did; `observed` puts the counts before it. Only gates whose bad ones are counted.
+BAD = {
+    "sec.unknown_host_2xx": "unknown hosts served",
+    "sec.host_allowlist": "listed hosts turned away",
+    "sec.verify_full": "wrong servers accepted",
+    "sec.tls_handshake": "TLS handshakes failed",
+    "sec.pentest": "attacks got through",
+    "rel.availability": "requests failed",
+    "rel.error_budget": "requests failed",
+    "rel.p95": "reads slower than the P95 limit",
+    "rel.p99": "reads slower than the P99 limit",
+    "rel.no_400_to_500": "client errors answered 5xx",
+    "rel.error_schema": "error answers not in the schema",
+    "res.durability": "acknowledged writes lost or doubled",
+}
+
+# Who can settle what this run could not, by the `proof` of the gate.
+PROVERS = {
+    "quick": "chaos-gate run",
+    "nightly": "chaos-gate run --profile nightly",
+    "soak": "chaos-gate soak",
+    "canary": "chaos-gate canary",
+    "review": "the Go/No-Go review",
+}
+
+
+@cache
+def catalogue() -> dict[str, gates.Gate]:
+    """gates.toml, read once."""
+    return gates.load()
+
+
+def title(run: Run, gate: str) -> str:
+    """What a gate is about, in a few words: the run's own, else gates.toml's."""
+    known = catalogue().get(gate)
+    return run.titles.get(gate) or (known.title if known else "")
+
+
+def percent(share: float) -> str:
+    """0.039 -> '3.9 %': two significant digits, but never more than what was seen ('100 %' and '0 %' only when exact)."""
+    if share in (0.0, 1.0):
+        return f"{share:.0%}".replace("%", " %")
+    value = share * 100
+    if value >= 99.5:
+        text = f"{value:.3f}".rstrip("0")
+        return ("> 99.99" if text.startswith("100") else text.rstrip(".")) + " %"
+    digits = 0 if value >= 10 else 1 if value >= 1 else 2 if value >= 0.1 else 3 if value >= 0.01 else 4
+    text = f"{value:.{digits}f}"
+    return (text if float(text) else "< 0.0001") + " %"
+
+
+def duration(seconds: float) -> str:
+    """0.0061 -> '6 ms', 1.84 -> '1.8 s', 250 -> '4 min 10 s', 9000 -> '2 h 30 min'."""
+    if seconds < 0.0995:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < 99.5:
+        return f"{seconds:.2f} s" if seconds < 0.995 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 100:
+        return f"{minutes} min {rest} s" if rest else f"{minutes} min"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+
+
+def plural(number: int, one: str, many: str = "") -> str:
+    """'1 gate', '2 gates', '1,200 gates'."""
+    return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def bad_count(gate: GateResult) -> int | None:
+    """How many observations were bad, when the gate counts them.
+
+    `measured` is a count (rule 'zero') or a share (rule 'rate'); a share lies within its own bound, a count of n does not, and
+    where both would (1 of 1, or none) they say the same.
+    """
+    if gate.bound is None or gate.measured is None or not gate.n:
+        return None
+    low, high = gate.bound
+    share = low - 1e-12 <= gate.measured <= high + 1e-12
+    return round(gate.measured * gate.n) if share else round(gate.measured)
+
+
+def observed(gate: GateResult) -> str:
+    """What was seen: '0 of 75 wrong servers accepted'; the gate's own reason where nothing is counted."""
+    if gate.outcome in {Outcome.NOT_APPLICABLE, Outcome.WAIVED}:
+        return gate.reason
+    bad = bad_count(gate)
+    if gate.id in BAD and bad is not None:
+        return f"{bad:,} of {gate.n:,} {BAD[gate.id]}"
+    return re.split(r": bound |; proof needs |; ", gate.reason, maxsplit=1)[0]
+
+
+def bounded(gate: GateResult) -> str:
+    """How far the numbers reach: 'bound 3.9 %' (one-sided, at the gate's confidence), and 'needs 2,977 more' when that is too far."""
+    parts = []
+    if gate.bound is not None and gate.n:
+        low, high = gate.bound
+        parts.append(f"bound {percent(high)}" if low <= 0 else f"bounds {percent(low)} to {percent(high)}")
+    if gate.outcome is Outcome.INCONCLUSIVE and (more := needs(gate)):
+        parts.append(more)
+    return ", ".join(parts)
+
+
+def needs(gate: GateResult) -> str:
+    """'needs 2,977 more' from a gate's reason; '' when it names no number."""
+    found = re.search(r"needs [\d,]+(?: more)?|needs [\d,]+ [^;,]+", gate.reason)
+    return found.group() if found else ""
+
+
+def prover(gate: str) -> str:
+    """The command (or the meeting) that can settle a gate that this run could not."""
+    known = catalogue().get(gate)
+    return PROVERS.get(known.proof, "") if known else ""
+
+
+def due(run: Run) -> tuple[GateResult, ...]:
+    """The gates that this run had to settle and could not: they make a run INCONCLUSIVE."""
+    known = catalogue()
+    return tuple(gate for gate in run.not_proven if gate.id in known and known[gate.id].due(run.profile))
+
+
+def sentence(run: Run, *, dot: str = " \N{MIDDLE DOT} ") -> str:
+    """What stands behind the verdict in its own line."""
+    failed, proven, open_ones = (len(run.of(kind)) for kind in (Outcome.FAIL, Outcome.PASS, Outcome.INCONCLUSIVE))
+    waived, out = (len(run.of(kind)) for kind in (Outcome.WAIVED, Outcome.NOT_APPLICABLE))
+    parts = [f"{plural(failed, 'gate')} failed" if failed else "nothing failed", f"{plural(proven, 'gate')} proven"]
+    must = due(run)
+    if run.environment_error and run.verdict is not Verdict.NO_GO:
+        parts = ["the environment failed, not the target" if not failed else parts[0], parts[1]]
+    if run.verdict is Verdict.INCONCLUSIVE and must:
+        names = ", ".join(gate.id for gate in must[:3]) + (f" and {len(must) - 3} more" if len(must) > 3 else "")
+        parts.append(f"{len(must)} that this run must prove not proven ({names})")
+        open_ones -= len(must)
+    if open_ones:
+        # only what a soak really can settle is promised of one
+        can = any(prover(gate.id) == PROVERS["soak"] for gate in run.not_proven) and run.profile != "soak"
+        parts.append(f"{open_ones} not proven here" + (" (a soak can: chaos-gate soak)" if can else ""))
+    parts += [f"{waived} waived"] if waived else []
+    parts += [f"{out} not applicable"] if out else []
+    return dot.join(parts)
+
+
+def worst_first(results: Iterable[GateResult]) -> list[GateResult]:
+    """Failures first, then what was not proven, passed, waived, not applicable; within each as they came."""
+    order = list(Outcome)
+    return sorted(results, key=lambda gate: order.index(gate.outcome))
