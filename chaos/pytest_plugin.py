@@ -42,7 +42,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     from chaos.session import cases_for  # noqa: PLC0415
 
     chosen = cases_for(marker.args, metafunc.config)
-    metafunc.parametrize("case", [pytest.param(case, id=case.id) for case in chosen])
+    metafunc.parametrize("case", [pytest.param(case, id=name) for name, case in chosen])
 
 
 @pytest.fixture(scope="session")

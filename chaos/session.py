@@ -11,7 +11,7 @@ import sys
 import tempfile
 import traceback
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -44,15 +44,15 @@ def config_path(given: str | None) -> Path:
     return Path(given) if given else REFERENCE
 
 
-def cases_for(families: Sequence[str], config: pytest.Config) -> list[Case]:
-    """The selected cases of these families; a family that does not exist is a UsageError with 'did you mean'."""
+def cases_for(families: Sequence[str], config: pytest.Config) -> list[tuple[str, Case]]:
+    """The selected cases of these families, each with the id of its pytest item ('...#2' when it is repeated); a family that does not exist is a UsageError with 'did you mean'."""
     known = {case.family for case in cases.CASES}
     for family in families:
         named(family, known)
     chosen = [case for case in cases.select(tuple(config.getoption("--chaos-only"))) if case.family in families]
     times = REPEATS[config.getoption("--chaos-profile")]
     return [
-        replace(case, id=case.id if turn == 0 else f"{case.id}#{turn + 1}")
+        (case.id if turn == 0 else f"{case.id}#{turn + 1}", case)
         for turn in range(times)
         for case in chosen
         if turn == 0 or case.family not in ONCE

@@ -1,0 +1,5 @@
+"""`python -m chaos` is `chaos-gate`."""
+
+from chaos.cli import main
+
+main()

@@ -1,0 +1,171 @@
+"""The command line: parse, call, print. Every error is one message and an exit code; nobody is shown a traceback of ours."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from chaos import __version__
+from chaos.errors import ChaosError, EnvironmentFault
+from chaos.model import INTERRUPTED, USAGE
+
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
+
+
+class Gate(click.Group):
+    """Turns our errors into messages and exit codes."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """As click does, but for ChaosError, Ctrl-C and a full disk."""
+        try:
+            return super().invoke(ctx)
+        except ChaosError as error:
+            _die(error.render(), error.exit_code)
+        except KeyboardInterrupt:
+            _die("interrupted", INTERRUPTED)
+        except OSError as error:
+            _die(f"{error.strerror or error}: {error.filename or ''}\n  -> make room or choose another place", EnvironmentFault.exit_code)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        """An unknown command is a usage error that says what was probably meant."""
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            from chaos.gates import named  # noqa: PLC0415
+
+            named(args[0], self.list_commands(ctx))
+        return super().resolve_command(ctx, args)
+
+
+def _die(text: str, code: int) -> NoReturn:
+    click.echo(f"chaos-gate: {text}", err=True)
+    sys.exit(code)
+
+
+@click.group(cls=Gate, context_settings=CONTEXT)
+@click.version_option(__version__, prog_name="chaos-gate")
+def cli() -> None:
+    """Break what is around a service on PostgreSQL, and prove or disprove its Go/No-Go gates.
+
+    Exit: 0 GO or CLEAR, 1 NO-GO, 2 usage, 3 INCONCLUSIVE, 4 environment, 130 interrupted.
+    """
+
+
+config_option = click.option("-c", "--config", "given", metavar="FILE", help="the target's chaos.toml (default: the bundled service)")
+
+
+@cli.command()
+@config_option
+@click.option("--profile", type=click.Choice(["quick", "nightly"]), default="quick", show_default=True, help="how much is run")
+@click.option("--only", multiple=True, metavar="ID", help="only this gate or check (repeatable)")
+@click.option("--evidence", metavar="DIR", help="where the evidence goes (default: evidence/<UTC time>-<id>)")
+@click.option("--seed", type=int, help="seed of everything that is random (default: a fresh one, printed)")
+@click.option("-n", "--workers", type=click.IntRange(1, 64), help="environments side by side (default: [run].workers, else by cores)")
+@click.option("--backend", type=click.Choice(["auto", "local", "docker"]), default="auto", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="evidence.json on stdout; people read stderr")
+def run(*, given: str | None, workers: int | None, backend: str, as_json: bool, **options: Any) -> None:
+    """Start everything, break things, and end with a verdict and an evidence directory."""
+    from chaos.runner import execute  # noqa: PLC0415
+    from chaos.collector import Request  # noqa: PLC0415
+
+    command = " ".join(["chaos-gate", *sys.argv[1:]])
+    sys.exit(execute(Request(given=given, command=command, **options), workers=workers, backend=backend, as_json=as_json))
+
+
+@cli.command()
+@click.option("--state", type=click.Path(path_type=Path), default=Path("rollout.json"), show_default=True, help="the roll-out's state")
+def rollback(state: Path) -> None:
+    """Put the last good release back, in one command, and wait until it serves."""
+    from chaos.rollout.rollback import State, roll_back  # noqa: PLC0415
+
+    seconds = roll_back(State.read(state))
+    click.echo(f"rolled back: serving again after {seconds:.1f} s (limit 600 s)")
+
+
+@cli.command()
+@config_option
+@click.option("--json", "as_json", is_flag=True)
+def gates(given: str | None, as_json: bool) -> None:
+    """List the gates: id, threshold, what must settle each."""
+    from chaos.about import show_gates  # noqa: PLC0415
+
+    show_gates(given, as_json=as_json)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True)
+def faults(as_json: bool) -> None:
+    """List what can be broken: id, title, gate."""
+    from chaos.about import show_faults  # noqa: PLC0415
+
+    show_faults(as_json=as_json)
+
+
+@cli.command()
+@click.argument("name", metavar="ID")
+def explain(name: str) -> None:
+    """Explain a gate or a check: what it proves, how, and when it fails."""
+    from chaos.about import explain as show  # noqa: PLC0415
+
+    show(name)
+
+
+@cli.command()
+@config_option
+def doctor(given: str | None) -> None:
+    """Look at this machine: what a run needs, what is missing, and the line that mends it."""
+    from chaos.doctor import examine  # noqa: PLC0415
+
+    sys.exit(examine(given))
+
+
+@cli.command()
+@click.option("--force", is_flag=True, help="overwrite a chaos.toml that is there")
+@click.argument("directory", type=click.Path(file_okay=False, path_type=Path), default=Path())
+def init(directory: Path, force: bool) -> None:
+    """Write a chaos.toml to start from."""
+    from chaos.about import write_template  # noqa: PLC0415
+
+    write_template(directory, force=force)
+
+
+@cli.command()
+@click.argument("directory", type=click.Path(path_type=Path), default=Path("evidence/latest"))
+@config_option
+@click.option("--json", "as_json", is_flag=True)
+def recheck(directory: Path, given: str | None, as_json: bool) -> None:
+    """Judge recorded evidence again, from disk, under the thresholds of now."""
+    from chaos.recheck import recheck as again  # noqa: PLC0415
+
+    sys.exit(again(directory, given, as_json=as_json))
+
+
+@cli.command()
+@click.argument("directory", type=click.Path(path_type=Path), default=Path("evidence/latest"))
+def report(directory: Path) -> None:
+    """Write the report of recorded evidence again."""
+    from chaos.recheck import rewrite  # noqa: PLC0415
+
+    click.echo(str(rewrite(directory)))
+
+
+def main() -> None:
+    """Entry point."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        cli(prog_name="chaos-gate")
+    except BrokenPipeError:  # somebody closed our stdout (`| head`)
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(USAGE)
+
+
+def _terminate(_number: int, _frame: object) -> None:
+    """SIGTERM ends a run as Ctrl-C does: healed, stopped, evidence kept."""
+    raise KeyboardInterrupt
+
+

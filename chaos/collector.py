@@ -1,0 +1,303 @@
+"""The controller's side of a run: what was expected, what was reported, and what becomes of it - verdict, evidence, exit code."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import secrets
+import shutil
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from chaos import __version__
+from chaos.cases import BY_ID, Case, select
+from chaos.checks import Limits
+from chaos.config import Config, load
+from chaos.errors import ChaosError, EvidenceUnwritable
+from chaos.evidence import bundle
+from chaos.evidence.record import HostFacts, Run
+from chaos.evidence.store import Segment, merge
+from chaos.gates import Gate, judge, verdict
+from chaos.gates import load as load_gates
+from chaos.model import ENVIRONMENT, EXIT_CODES, INTERRUPTED, Finding, Outcome, Verdict, now
+from chaos.processes import Reaper
+from chaos.session import config_path, limits_for, scratch
+
+if TYPE_CHECKING:
+    import pytest
+
+    from chaos.terminal import Screen
+
+
+@dataclass(kw_only=True)
+class Request:
+    """What was asked for on the command line."""
+
+    given: str | None = None
+    profile: str = "quick"
+    only: tuple[str, ...] = ()
+    evidence: str | None = None
+    seed: int | None = None
+    command: str = "chaos-gate run"
+
+
+@dataclass
+class Collector:
+    """Registered with pytest as a plugin; also the run's clean-up, for what the workers share (its scratch directory)."""
+
+    request: Request
+    config: Config
+    gates: dict[str, Gate]
+    limits: Limits
+    seed: int
+    run_id: str
+    directory: Path
+    run_dir: Path
+    screen: Screen | None
+    bare: bool = False
+    workers: int = 1
+    started: float = field(default_factory=now)
+    expected: list[str] = field(default_factory=list)
+    done: set[str] = field(default_factory=set)
+    running: dict[str, float] = field(default_factory=dict)
+    findings: list[Finding] = field(default_factory=list)
+    parts: dict[str, str] = field(default_factory=dict)
+    error: ChaosError | None = None
+    interrupted: bool = False
+    _reaper: Reaper | None = None
+
+    # -- before ---------------------------------------------------------------------------------------------------------------
+
+    @classmethod
+    def prepare(cls, request: Request, *, screen: Screen | None, bare: bool = False) -> Collector:
+        """Read the configuration, make the evidence directory and the scratch directory. Raises UsageError, EvidenceUnwritable."""
+        config = load(config_path(request.given))
+        gates = load_gates(config.gates)
+        seed = request.seed if request.seed is not None else random.SystemRandom().randrange(1, 10**6)
+        run_id = secrets.token_hex(4)
+        directory = _evidence_directory(request.evidence, run_id)
+        run_dir = scratch() / f"chaos-gate-{run_id}"
+        run_dir.mkdir(mode=0o755)
+        return cls(
+            request=request,
+            config=config,
+            gates=gates,
+            limits=limits_for(config, gates, seed=seed, given=request.given),
+            seed=seed,
+            run_id=run_id,
+            directory=directory,
+            run_dir=run_dir,
+            screen=screen,
+            bare=bare,
+        )
+
+    @classmethod
+    def for_pytest(cls, config: pytest.Config) -> Collector:
+        """For a bare `pytest tests/resilience tests/security`."""
+        request = Request(
+            given=config.getoption("--chaos-config"),
+            profile=config.getoption("--chaos-profile"),
+            only=tuple(config.getoption("--chaos-only")),
+            evidence=config.getoption("--chaos-evidence"),
+            seed=config.getoption("--chaos-seed"),
+            command="pytest " + " ".join(sys.argv[1:]),
+        )
+        return cls.prepare(request, screen=None, bare=True)
+
+    def own(self) -> None:
+        """From here on the scratch directory goes when this process does, however it ends; workers learn what they need."""
+        self._reaper = Reaper(self.run_id)
+        self._reaper.own(self.run_dir)
+        os.environ.update(
+            CHAOS_RUN=self.run_id,
+            CHAOS_RUN_DIR=str(self.run_dir),
+            CHAOS_EVIDENCE=str(self.directory),
+            CHAOS_SEED=str(self.seed),
+            CHAOS_RUNNER=str(os.getpid()),
+        )
+
+    def release(self) -> None:
+        """Remove the scratch directory; CleanupFailed when something is left. Idempotent."""
+        if self._reaper is not None:
+            self._reaper.close()
+            self._reaper = None
+        for name in ("CHAOS_RUN", "CHAOS_RUN_DIR", "CHAOS_EVIDENCE", "CHAOS_SEED", "CHAOS_RUNNER"):
+            os.environ.pop(name, None)
+
+    # -- pytest's hooks ---------------------------------------------------------------------------------------------------------
+
+    def pytest_collection_finish(self, session: pytest.Session) -> None:
+        """What is going to be run, without workers."""
+        self.expect(item.nodeid for item in session.items if item.get_closest_marker("families"))
+
+    def pytest_xdist_node_collection_finished(self, node: Any, ids: list[str]) -> None:
+        """The same, told by a worker."""
+        del node
+        self.expect(one for one in ids if one.endswith("]"))
+
+    def pytest_runtest_logstart(self, nodeid: str, location: tuple[str, int | None, str]) -> None:
+        """A case begins on some worker."""
+        del location
+        self.running[_case_id(nodeid)] = time.monotonic()
+        self._show()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        """A phase of a case has ended; its result came with it."""
+        name = _case_id(report.nodeid)
+        told = dict(report.user_properties).get("chaos")
+        if report.when == "call" and told:
+            self._take(name, json.loads(str(told)))
+        elif report.failed and name not in self.done:
+            self._crashed(name, report.longreprtext)
+        if report.when == "teardown":
+            self.running.pop(name, None)
+        self._show()
+
+    def expect(self, nodeids: Iterable[str]) -> None:
+        """The cases that have to be heard of before the run may end well."""
+        self.expected = list(dict.fromkeys([*self.expected, *map(_case_id, nodeids)]))
+
+    def _take(self, name: str, told: Mapping[str, Any]) -> None:
+        self.done.add(name)
+        self.parts.update(told["parts"])
+        if told["error"] and self.error is None:
+            raw = told["error"]
+            self.error = ChaosError(raw["what"], remedy=raw["remedy"], where=raw["where"], tail=tuple(raw["tail"]))
+            self.error.__dict__["exit_code"] = raw["exit"]
+        for raw in told["findings"]:
+            finding = Finding(**{**raw, "outcome": Outcome(raw["outcome"]), "examples": tuple(raw["examples"])})
+            self.findings.append(finding)
+            if finding.outcome is Outcome.FAIL and self.screen is not None:
+                self.screen.failure(finding)
+
+    def _crashed(self, name: str, text: str) -> None:
+        """Something of ours broke outside the check (or a worker died): unknown, never a pass."""
+        self.done.add(name)
+        self.findings.append(self._unknown(name, text.strip().splitlines()[-1][:300] if text.strip() else "a worker died"))
+
+    def _unknown(self, name: str, why: str) -> Finding:
+        case = BY_ID[name.split("#")[0]]
+        return Finding(
+            check=case.id, gate=case.gate, outcome=Outcome.INCONCLUSIVE, detail=why, experiment=case.id, rerun=self.limits.again(case.id)
+        )
+
+    def _show(self) -> None:
+        if self.screen is None or not self.expected:
+            return
+        oldest = min(self.running, key=lambda name: self.running[name], default="")
+        title = BY_ID[oldest.split("#")[0]].title if oldest.split("#")[0] in BY_ID else ""
+        done, total = len(self.done), len(self.expected)
+        elapsed = now() - self.started
+        left = elapsed / done * (total - done) if done >= 3 else None
+        self.screen.breaking(title, done, total, left)
+
+    # -- after ------------------------------------------------------------------------------------------------------------------
+
+    def conclude(self) -> tuple[Run, int]:
+        """Judge, write the evidence, and say which exit code that is."""
+        missing = [name for name in self.expected if name not in self.done]
+        if missing and self.error is None and not self.interrupted:
+            self.findings += [self._unknown(name, "it was never heard of again") for name in missing]
+        with Segment(self.directory / "segments" / "controller.sqlite") as segment:
+            segment.phase("concluded", now())
+        store = merge(self.directory)
+        run = self._run()
+        self.directory.mkdir(parents=True, exist_ok=True)
+        bundle.write(self.directory, run, store)
+        code = EXIT_CODES[run.verdict]
+        if self.interrupted:
+            code = INTERRUPTED
+        elif self.error is not None:
+            code = int(self.error.exit_code or ENVIRONMENT)
+        return run, code
+
+    def _run(self) -> Run:
+        target = self.config.target
+        absent = {
+            gate.id: f"no {_table(gate.needs)} in chaos.toml"
+            for gate in self.gates.values()
+            if gate.needs and not target.declares(gate.needs)
+        }
+        results = judge(self.findings, self.gates, absent=absent, waivers=dict(self.config.waivers))
+        chosen = selected_gates(self.request.only)
+        last = verdict(results, self.gates, profile=self.request.profile, selected=chosen)
+        if (self.error is not None or self.interrupted) and last is not Verdict.NO_GO:
+            last = Verdict.INCONCLUSIVE
+        return Run(
+            version=__version__,
+            target=target.name,
+            profile=self.request.profile,
+            seed=self.seed,
+            verdict=last,
+            started=self.started,
+            finished=now(),
+            workers=self.workers,
+            parts=self.parts,
+            gates=results,
+            findings=tuple(self.findings),
+            command=self.request.command,
+            environment_error=self.error.render() if self.error is not None else "interrupted" if self.interrupted else "",
+            host=HostFacts.here(),
+            titles={gate.id: gate.title for gate in self.gates.values()},
+            recovery_limit=target.database.recovery,
+        )
+
+
+def _table(needs: str) -> str:
+    """'target.read' -> '[[target.read]]', as it is written in the file."""
+    lists = {"target.read", "target.write", "target.invalid"}
+    return f"[[{needs}]]" if needs in lists else f"[{needs}]"
+
+
+def selected_gates(only: tuple[str, ...]) -> frozenset[str] | None:
+    """The gates that a run with these `--only` has to prove; None for all."""
+    if not only:
+        return None
+    sides = {"invalid": "rel.no_400_to_500", "errors": "rel.error_schema", "writes": "res.durability", "handshakes": "sec.tls_handshake"}
+    chosen: set[str] = set()
+    for name in only:
+        cases: tuple[Case, ...] = select((name,))
+        if any(name in case.gates for case in cases):
+            chosen.add(name)
+        elif name.split(".")[0] in sides:
+            chosen.add(sides[name.split(".")[0]])
+        else:
+            chosen |= {case.gate for case in cases}
+    return frozenset(chosen)
+
+
+def _case_id(nodeid: str) -> str:
+    """'...::test_network[network.refused.pooled]' -> 'network.refused.pooled' (with '#2' where it is repeated)."""
+    return nodeid.rsplit("[", 1)[1][:-1] if nodeid.endswith("]") else nodeid.rsplit("::", 1)[-1]
+
+
+def _evidence_directory(given: str | None, run_id: str) -> Path:
+    """Made now, so that an unwritable place is known before anything is started."""
+    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
+    directory = Path(given) if given else Path("evidence") / f"{stamp}-{run_id}"
+    try:
+        (directory / "segments").mkdir(parents=True, exist_ok=True)
+        for old in (directory / "segments").glob("*.sqlite*"):  # a named directory is written anew
+            old.unlink()
+        probe = directory / ".writable"
+        probe.write_bytes(b"x" * 65_536)
+        probe.unlink()
+    except OSError as error:
+        raise EvidenceUnwritable(
+            f"cannot write the evidence: {error.strerror}",
+            remedy="make room, or name another place with --evidence DIR",
+            where=str(directory),
+        ) from error
+    return directory.resolve()
+
+
+def sweep_stale(base: Path) -> None:
+    """Scratch directories of runs that are long dead (a machine that lost power): removed when older than a day."""
+    for path in base.glob("chaos-gate-*"):
+        if path.is_dir() and time.time() - path.stat().st_mtime > 86_400:
+            shutil.rmtree(path, ignore_errors=True)
