@@ -215,7 +215,7 @@ def _slips(table: Mapping[str, Any], path: tuple[str, ...], saved: frozenset[str
             here |= DEPLOY
         for slip in slips(value, here=here, elsewhere=known - here):
             where = (*path, key, *slip.path)
-            yield Problem(locator.line(where), slip.what, slip.remedy, where)
+            yield Problem(locator.line(where), slip.what, slip.remedy, where, rank=0)
 
 
 def _lines(locator: Locator, table: tuple[str, ...]) -> dict[str, int]:

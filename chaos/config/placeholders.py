@@ -79,9 +79,15 @@ def slips(value: object, *, here: frozenset[str], elsewhere: frozenset[str]) -> 
             continue
         if name in elsewhere:
             yield Slip(path, f"{{{name}}} has no value here", f"use one of: {_listed(here)}")
-        elif near := get_close_matches(name.lower(), sorted(here | elsewhere), n=1, cutoff=0.8):
-            what = f"unknown placeholder {{{name}}}: did you mean {{{near[0]}}}?"
+        elif near := _near(name, here | elsewhere):
+            what = f"unknown placeholder {{{name}}}: did you mean {{{near}}}?"
             yield Slip(path, what, f"the names known here: {_listed(here)}")
+
+
+def _near(name: str, known: frozenset[str]) -> str:
+    """The known name that was meant, or ''. Strict, for `{anything}` may be the target's own; letters in another order count."""
+    swapped = [one for one in sorted(known) if sorted(one) == sorted(name.lower())]
+    return next(iter(swapped + get_close_matches(name.lower(), sorted(known), n=1, cutoff=0.8)), "")
 
 
 def _listed(names: frozenset[str]) -> str:

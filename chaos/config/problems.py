@@ -34,14 +34,15 @@ _KINDS: Mapping[str, str] = {
 }
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True)
 class Problem:
-    """One mistake. Sorted by line: people mend a file from the top."""
+    """One mistake. Sorted by line, people mend a file from the top; on one line, what explains the other (`rank`) comes first."""
 
     line: int
     what: str
     remedy: str
     path: Path = ()
+    rank: int = 1
 
 
 def problems(error: ValidationError, model: type[BaseModel], data: Mapping[str, Any], locator: Locator) -> list[Problem]:
@@ -51,7 +52,7 @@ def problems(error: ValidationError, model: type[BaseModel], data: Mapping[str, 
 
 def raised(found: Sequence[Problem], file: str, *, most: int = 20) -> ConfigError:
     """One error that holds them all: the first as its sentence, the others below it."""
-    first, *rest = sorted(set(found))
+    first, *rest = sorted(set(found), key=lambda one: (one.line, one.rank, one.what))
     tail = [f"{file}:{one.line}: {one.what} ({one.remedy})" for one in rest[:most]]
     if len(rest) > most:
         tail.append(f"and {len(rest) - most} more")

@@ -24,6 +24,7 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
 _LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
 _HOST = re.compile(rf"(?:(?:\*\.)?{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::\d{{1,5}})?")
 _LOCATION = re.compile(r"(?:/|https?://[^/\s]+)[^\s\x00-\x1f\x7f]*")
+_ZEROS = re.compile(r"(?<!\d)0+(?=\d)")
 _URL = re.compile(r"https?://[^/\s?#]+(?:/[^\s?#]*)?")
 
 
@@ -231,11 +232,12 @@ def known_keys(table: str, value: Mapping[str, Any]) -> None:
 
 def did_you_mean(name: str, known: frozenset[str] | list[str]) -> str:
     """': did you mean ...?', or '' when nothing comes near."""
-    for way in (str, str.lower):
-        spelt = {way(one): one for one in sorted(known)}
-        if near := get_close_matches(way(name), list(spelt), n=1, cutoff=0.6 if len(name) > 3 else 0.5):
-            return f": did you mean {spelt[near[0]]!r}?"
-    return ""
+    spelt = {one.lower(): one for one in sorted(known)}
+    meant = name.lower()
+    near = get_close_matches(meant, list(spelt), n=len(spelt) or 1, cutoff=0.6 if len(name) > 3 else 0.5)
+    # Of those equally near, the one with the same letters in another order, or the same number (H5 is H05).
+    near.sort(key=lambda one: sorted(one) != sorted(meant) and _ZEROS.sub("", one) != _ZEROS.sub("", meant))
+    return f": did you mean {spelt[near[0]]!r}?" if near else ""
 
 
 def _some(known: frozenset[str]) -> str:
