@@ -29,10 +29,10 @@ class Server(Protocol):
     admin_conninfo: str
     app_user: str
 
-    def use_certificate(self, chain_file: Path, key_file: Path) -> None:
-        """Serve another certificate, confirmed."""
+    def use_certificate(self, chain_file: Path, key_file: Path) -> str:
+        """Serve another certificate, confirmed; its fingerprint."""
 
-    def tls(self, enabled: bool) -> None:
+    def tls(self, *, enabled: bool) -> None:
         """Switch TLS on or off, confirmed."""
 
     def stop(self, mode: str = "fast") -> None:
@@ -92,7 +92,7 @@ class TlsOff:
     title: str = "the server offers no TLS"
 
     def inject(self) -> None:
-        self.server.tls(False)
+        self.server.tls(enabled=False)
         terminate(self.server)
 
     def confirm(self) -> Effect:
@@ -100,7 +100,7 @@ class TlsOff:
         return Effect(took=seen.how == "no TLS", seen=f"a verify-full session of our own: {seen} ({seen.text[:120]})", count=1)
 
     def heal(self) -> None:
-        self.server.tls(True)
+        self.server.tls(enabled=True)
 
 
 @dataclass(slots=True)

@@ -36,8 +36,8 @@ def run(rig: Rig, case: Case, recording: Recording, command: Sequence[str]) -> H
     del case
     driver, facts = rig.driver, recording.facts
     bad = rig.second_instance("bad-release", values=_wrong_ca(rig))
-    ports = {"good": rig.target.address[1], "bad": bad.address[1]}
-    edge = rig.environment.edge(ports)
+    addresses = {"good": rig.target.address, "bad": bad.address}
+    edge = rig.environment.edge(addresses)
     direct = driver.session.base_url
     sample = driver.samples[Kind.READ][0]
     state = State(
@@ -46,7 +46,7 @@ def run(rig: Rig, case: Case, recording: Recording, command: Sequence[str]) -> H
         headers=driver.session.headers("rollback"),
         good="good",
         admin_url=edge.admin_url,
-        upstreams=ports,
+        upstreams={name: f"{host}:{port}" for name, (host, port) in addresses.items()},
     )
     place = rig.run_dir / rig.worker / "rollout.json"
     state.write(place)

@@ -1,0 +1,137 @@
+"""`chaos-gate gates | faults | explain | init`: what the tool knows about itself, from the same tables that a run uses."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from importlib.resources import files
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from chaos.cases import CASES, Case, known_names, select
+from chaos.checks.hosts import ROWS
+from chaos.config import load as load_config
+from chaos.errors import EvidenceUnwritable, UsageError
+from chaos.gates import Gate, named
+from chaos.gates import load as load_gates
+
+WHEN = {
+    "quick": "every run",
+    "nightly": "nightly or longer",
+    "soak": "a soak",
+    "canary": "a roll-out",
+    "review": "the review",
+}
+RULES = {
+    "zero": "No observation may break it. Every observation is counted (a census); the bound says what zero of n still allows.",
+    "demonstrated": "Every check of it has to pass, and there has to be at least one.",
+    "rate": "The share of bad observations, over all checks together, with a one-sided 95 % Clopper-Pearson bound: "
+    "FAIL when the lower bound breaks the limit, PASS when the upper bound keeps it, else INCONCLUSIVE.",
+    "worst_class": "As a rate, for each class of input by itself; the worst class decides.",
+    "duration": "Every repetition within the limit.",
+}
+HOW = {
+    "network": "Traffic runs; Toxiproxy breaks the path; probes of our own on the same path prove it; it heals; success has to hold.",
+    "slow": "Traffic runs; Toxiproxy delays each answer of the database by a second; the pool fills up; it heals.",
+    "certificate": "PostgreSQL is given another certificate and reloaded; the target's sessions are closed; then the right one again.",
+    "tls-off": "PostgreSQL's TLS is switched off and its sessions closed; pg_hba allows hostssl only; then on again.",
+    "locks": "All tables are locked; requests are added until no more sessions of the target come to wait; then released.",
+    "slots": "The target's sessions are closed and every slot of the server is taken; then released.",
+    "restart": "PostgreSQL is stopped, and started again.",
+    "start": "A second instance of the target is started where it has never met anything but the impostor. The wire records how far "
+    "each of its connections goes: it has to give up before its StartupMessage, in every one.",
+    "reconnect": "The target's connections are cut; when it comes back it meets the impostor. The wire records how far it goes.",
+    "server": "A plaintext connection of our own has to be refused and a verified one accepted; pg_stat_ssl lists the target's.",
+    "steady": "Open-loop load on planned arrival times, nothing broken; latency counts from the plan.",
+    "hosts": "Every row of the host catalogue and some thousand generated hosts, as raw bytes over fresh connections.",
+    "rollback": "The target with a wrong CA file is put behind the edge as a bad release; `chaos-gate rollback` has to end it.",
+}
+
+
+def show_gates(given: str | None, *, as_json: bool) -> None:
+    """The gates with their thresholds, the caller's own where a chaos.toml is named."""
+    rows = load_gates(load_config(Path(given)).gates if given else None)
+    if as_json:
+        sys.stdout.write(json.dumps([asdict(gate) for gate in rows.values()], indent=2) + "\n")
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("gate", "what", "threshold", "settled by", "needs"):
+        table.add_column(name, overflow="fold")
+    for gate in rows.values():
+        table.add_row(gate.id, gate.title, gate.threshold, WHEN[gate.proof], gate.needs.removeprefix("target."))
+    _print(table)
+
+
+def show_faults(*, as_json: bool) -> None:
+    """Every experiment: what is broken, for which gate."""
+    if as_json:
+        sys.stdout.write(json.dumps([{**asdict(case), "gate": case.gate} for case in CASES], indent=2) + "\n")
+        return
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("check", "what is broken", "gate"):
+        table.add_column(name, overflow="fold")
+    for case in CASES:
+        table.add_row(case.id, case.title, case.gate)
+    _print(table)
+
+
+def explain(name: str) -> None:
+    """A gate, a check, a catalogue row or a prefix, in a few lines."""
+    rows = load_gates()
+    if name in rows:
+        _explain_gate(rows[name])
+        return
+    row = next((row for row in ROWS if row.id == name), None)
+    if row is not None:
+        sys.stdout.write(
+            f"{row.id}  {row.title}\n\n  must be   {row.must}\n  why       {row.source}\n  run it    chaos-gate run --only hosts\n"
+        )
+        return
+    found = select((name,))
+    if not found:
+        named(name, known_names() | set(rows) | {one.id for one in ROWS})
+    for case in found:
+        _explain_case(case)
+
+
+def _explain_gate(gate: Gate) -> None:
+    cases = [case.id for case in CASES if gate.id in case.gates]
+    sys.stdout.write(
+        f"{gate.id}  {gate.title}\n\n"
+        f"  threshold  {gate.threshold}\n"
+        f"  judged     {RULES[gate.rule]}\n"
+        f"  settled by {WHEN[gate.proof]}\n"
+        + (f"  needs      [{gate.needs}] in chaos.toml\n" if gate.needs else "")
+        + f"  checks     {', '.join(cases) or 'none in this version: the gate stays not proven'}\n"
+        f"  run it     chaos-gate run --only {gate.id}\n"
+    )
+
+
+def _explain_case(case: Case) -> None:
+    sys.stdout.write(
+        f"{case.id}  {case.title}\n\n  how     {HOW[case.family]}\n  for     {', '.join(case.gates)}\n"
+        f"  run it  chaos-gate run --only {case.id}\n\n"
+    )
+
+
+def _print(table: Table) -> None:
+    width = None if sys.stdout.isatty() else 140
+    Console(width=width, highlight=False, markup=False).print(table)
+
+
+def write_template(directory: Path, *, force: bool) -> None:
+    """A chaos.toml to start from; an existing one is kept."""
+    place = directory / "chaos.toml"
+    if place.exists() and not force:
+        raise UsageError("there is one already", remedy="edit it, or overwrite it with --force", where=str(place))
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        place.write_text(files("chaos").joinpath("template.toml").read_text(encoding="utf-8"), encoding="utf-8")
+    except OSError as error:
+        raise EvidenceUnwritable(
+            f"cannot write it: {error.strerror}", remedy="choose a directory that can be written", where=str(place)
+        ) from error
+    sys.stdout.write(f"{place}: written. Edit it, then: chaos-gate run -c {place}\n")

@@ -1,0 +1,138 @@
+"""`chaos-gate doctor`: this machine, looked at; each thing that is wrong with the line that mends it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from chaos.errors import ChaosError
+from chaos.model import ENVIRONMENT
+
+ROOM = 2 << 30  # bytes of disk that a run and its evidence may want
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One thing looked at: 'ok', 'note' (a run works without it) or 'wrong', and the line that mends it."""
+
+    what: str
+    state: str
+    seen: str
+    mend: str = ""
+
+
+def examine(given: str | None) -> int:
+    """Print what was looked at; 0 when a run can start, 4 when not."""
+    console = Console(highlight=False, markup=False)
+    looks = []
+    for look in _looks(given):
+        looks.append(look)
+        console.print(f"{_mark(look.state)}  {look.what:<12} {look.seen}")
+        if look.mend and look.state != "ok":
+            console.print(f"      -> {look.mend}")
+    wrong = sum(look.state == "wrong" for look in looks)
+    console.print("\na run can start" if not wrong else f"\n{wrong} things have to be mended before a run can start")
+    return ENVIRONMENT if wrong else 0
+
+
+def _mark(state: str) -> str:
+    return {"ok": "ok   ", "note": "note ", "wrong": "WRONG"}[state]
+
+
+def _looks(given: str | None) -> Iterator[Look]:
+    yield Look("python", "ok", f"{sys.version.split()[0]} ({sys.executable})")
+    yield _try("PostgreSQL", _postgres)
+    yield _try("Toxiproxy", _toxiproxy)
+    yield _try("Caddy", _caddy)
+    yield _disk("disk", Path(tempfile.gettempdir()))
+    yield _ram()
+    yield _try("ports", _ports)
+    yield _root()
+    yield _clock()
+    yield _docker()
+    if given:
+        yield _try("chaos.toml", lambda: _config(given))
+
+
+def _try(what: str, look: Callable[[], str]) -> Look:
+    try:
+        return Look(what, "ok", look())
+    except ChaosError as error:
+        return Look(what, "wrong", error.what, error.remedy)
+
+
+def _postgres() -> str:
+    from chaos.environments.local import installation  # noqa: PLC0415
+
+    found = installation.find(None)
+    return f"{found.version} with OpenSSL"
+
+
+def _toxiproxy() -> str:
+    from chaos.environments.local import toxiproxy  # noqa: PLC0415
+
+    binary = toxiproxy.found()
+    return str(binary) if binary else "not there yet: the first run builds it, once (about 40 s)"
+
+
+def _caddy() -> str:
+    from chaos.environments.local.edge import find_caddy  # noqa: PLC0415
+
+    return str(find_caddy())
+
+
+def _disk(what: str, place: Path) -> Look:
+    free = shutil.disk_usage(place).free
+    state = "ok" if free >= ROOM else "wrong"
+    return Look(what, state, f"{free / 2**30:.1f} GiB free in {place}", "make room, or set TMPDIR to a larger file system")
+
+
+def _ram() -> Look:
+    memory = Path("/dev/shm")  # noqa: S108  (a file system)
+    if not memory.is_dir():
+        return Look("RAM disk", "note", "none: data directories go to the temporary directory", "nothing has to be done")
+    free = shutil.disk_usage(memory).free
+    if free >= 1 << 30:
+        return Look("RAM disk", "ok", f"{free / 2**30:.1f} GiB free in {memory}")
+    return Look("RAM disk", "note", f"only {free >> 20} MiB free in {memory}: slower", "docker run --shm-size=2g, if this is a container")
+
+
+def _ports() -> str:
+    from chaos.processes import free_port  # noqa: PLC0415
+
+    return f"free ports can be had (such as {free_port()}), on 127.0.0.1"
+
+
+def _root() -> Look:
+    if not hasattr(os, "geteuid") or os.geteuid() != 0:
+        return Look("user", "ok", "not root")
+    return Look("user", "ok", "root: PostgreSQL is run as an unprivileged user")
+
+
+def _clock() -> Look:
+    wall, steady = time.time(), time.monotonic()
+    time.sleep(0.1)
+    drift = abs((time.time() - wall) - (time.monotonic() - steady))
+    if drift > 0.02:
+        return Look("clock", "note", f"the wall clock jumped by {drift * 1000:.0f} ms", "certificates near their limits may surprise")
+    return Look("clock", "ok", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()))
+
+
+def _docker() -> Look:
+    found = shutil.which("docker")
+    return Look("Docker", "note" if not found else "ok", found or "not there", "not needed: the local backend works without it")
+
+
+def _config(given: str) -> str:
+    from chaos.config import load  # noqa: PLC0415
+
+    target = load(Path(given)).target
+    return f"{given}: {target.name}, {len(target.read)} reads, {len(target.write)} writes, {len(target.invalid)} invalid"
