@@ -20,8 +20,10 @@ class LogFile:
     def offset(self) -> int:
         """The end of the last complete line."""
         size = self._size()
-        block = self._read(max(0, size - _TAIL), size)
-        return size - len(block) + block.rfind(b"\n") + 1
+        length = _TAIL
+        while b"\n" not in (block := self._read(max(0, size - length), size)) and length < size:
+            length *= 2
+        return max(0, size - length) + block.rfind(b"\n") + 1
 
     def lines(self, since: int = 0, *, ended: bool = False) -> tuple[str, ...]:
         """Lines from `since` on; one that is still being written only counts when the writer has `ended`."""
