@@ -16,6 +16,7 @@ JSON lines as log. DEFECT=name plants one mistake; each stands in one place.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import os
@@ -104,7 +105,7 @@ class Database:
                 await asyncio.sleep(random.uniform(0.05, 0.3))
 
     async def run(self, work):
-        pool, connection = self.pool, None
+        pool, connection, keep = self.pool, None, True
         if pool is None:
             raise Unavailable("no pool")
         try:
@@ -115,8 +116,7 @@ class Database:
             raise
         except BaseException as error:
             state = getattr(error, "sqlstate", None) or ""
-            if connection is not None and not state[:2] in ("22", "23", "55"):
-                connection.terminate()
+            keep = state[:2] in ("22", "23", "55")
             if state[:2] in OUTAGE or isinstance(error, (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError)):
                 if DEFECT == "no_reconnect":
                     self.pool = None
@@ -124,7 +124,10 @@ class Database:
             raise
         finally:
             if connection is not None:
-                await pool.release(connection, timeout=0.5)
+                with contextlib.suppress(asyncpg.InterfaceError, TimeoutError):  # a connection that was lost went back by itself
+                    if not keep or connection.is_in_transaction():
+                        connection.terminate()
+                    await pool.release(connection, timeout=0.5)
 
 
 def problem(status: int, detail: str, **headers: str) -> web.Response:
@@ -249,16 +252,23 @@ async def create(request: web.Request) -> web.Response:
 
 async def insert(connection, reference: str, quantity: int, key: str | None):
     digest = hashlib.sha256(f"{reference}\n{quantity}".encode()).hexdigest()
-    async with connection.transaction():
+    transaction = connection.transaction()  # not `async with`: its rollback would wait, without a limit, on a connection that is stuck
+    await transaction.start()
+    try:
         if key and not await connection.fetchval("INSERT INTO idempotency VALUES ($1, $2) ON CONFLICT DO NOTHING RETURNING key", key, digest):
             old = await connection.fetchrow("SELECT o.*, i.digest FROM idempotency i JOIN orders o ON o.id = i.order_id WHERE i.key = $1", key)
             if old is None or old["digest"] != digest:
                 raise Wrong(422, "This Idempotency-Key was used for another order")
+            await transaction.rollback()
             return old
         row = await connection.fetchrow("INSERT INTO orders (reference, quantity) VALUES ($1, $2) RETURNING *", reference, quantity)
         if key:
             await connection.execute("UPDATE idempotency SET order_id = $2 WHERE key = $1", key, row["id"])
+        await transaction.commit()
         return row
+    except Wrong:
+        await transaction.rollback()
+        raise
 
 
 async def landing(request: web.Request) -> web.Response:
