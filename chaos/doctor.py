@@ -79,8 +79,7 @@ def _postgres() -> str:
 def _toxiproxy() -> str:
     from chaos.environments.local import toxiproxy  # noqa: PLC0415
 
-    binary = toxiproxy.found()
-    return str(binary) if binary else "not there yet: the first run builds it, once (about 40 s)"
+    return str(toxiproxy.ensure())
 
 
 def _caddy() -> str:

@@ -45,6 +45,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("case", [pytest.param(case, id=name) for name, case in chosen])
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests whose families hold nothing that was selected are not run, rather than skipped."""
+    empty = [item for item in items if item.get_closest_marker("families") and item.name.endswith("[NOTSET]")]
+    if empty:
+        config.hook.pytest_deselected(items=empty)
+        items[:] = [item for item in items if item not in empty]
+
+
 @pytest.fixture(scope="session")
 def chaos_session(request: pytest.FixtureRequest) -> Iterator[Session]:
     """One worker's session: configuration, thresholds, the rig (started on first use), its segment of the evidence."""

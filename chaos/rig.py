@@ -21,14 +21,14 @@ from typing import TYPE_CHECKING
 from chaos.certs import Identity, Zoo
 from chaos.checks.recovery import describe
 from chaos.environments.local import LocalEnvironment
-from chaos.errors import PartFailed, TargetFailed, UsageError
+from chaos.errors import TargetFailed
 from chaos.faults.probe import PROBE_NAME
 from chaos.faults.toxiproxy import ProxyControl
 from chaos.faults.wire import Wire
-from chaos.model import Connection, Kind, Operation, now
+from chaos.model import Connection, Kind, Operation
 from chaos.processes import Reaper
 from chaos.targets import CommandTarget, UrlTarget
-from chaos.traffic.driver import Driver, wait_for
+from chaos.traffic.driver import Driver
 from chaos.traffic.requests import Sample
 
 if TYPE_CHECKING:
@@ -76,9 +76,8 @@ class Rig:
         self.driver = Driver(self.config.target, seed=self.seed)
         self.driver.start()
         if self.config.target.url is None:
-            self.environment = LocalEnvironment(
-                reaper=self.reaper, run_dir=self.run_dir, settings=self.config.environment, worker=self.worker
-            )
+            home = self.run_dir / self.worker
+            self.environment = LocalEnvironment(reaper=self.reaper, run_dir=home, settings=self.config.environment)
             self.environment.start()
             self.control = ProxyControl(self.environment.toxiproxy_url)
             self.path = self._path("database")
@@ -205,7 +204,7 @@ class Rig:
 
     def _ready(self) -> None:
         self.target.wait_ready(self.config.target.startup_timeout)
-        self.driver.attach(self.target.base_url)
+        self.driver.attach(self.target.base_url, self.target.values)
 
     def restart(self) -> None:
         """A fresh target: after a check that it did not survive, or did not recover from."""

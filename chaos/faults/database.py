@@ -28,6 +28,7 @@ class Server(Protocol):
 
     admin_conninfo: str
     app_user: str
+    app_database: str
 
     def use_certificate(self, chain_file: Path, key_file: Path) -> str:
         """Serve another certificate, confirmed; its fingerprint."""
@@ -43,8 +44,10 @@ class Server(Protocol):
 
 
 def admin(server: Server) -> psycopg.Connection[tuple[object, ...]]:
-    """A superuser session straight to the server, past every proxy."""
-    return psycopg.connect(server.admin_conninfo, autocommit=True, application_name=ADMIN, connect_timeout=10)
+    """A superuser session in the application's database, straight to the server, past every proxy."""
+    return psycopg.connect(
+        server.admin_conninfo, dbname=server.app_database, autocommit=True, application_name=ADMIN, connect_timeout=10
+    )
 
 
 def terminate(server: Server) -> int:

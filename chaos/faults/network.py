@@ -48,7 +48,7 @@ NETWORK = (
         "reset",
         "connections reset (RST)",
         _is("reset"),
-        _is("reset"),
+        _is("closed", "reset"),
         toxics=(Toxic("reset_peer", attributes={"timeout": 0}),),
         arm=(Toxic("reset_peer", attributes={"timeout": 0}, toxicity=0.0),),
     ),
@@ -144,7 +144,7 @@ class NetworkInjector:
         Where established connections must go first ('new', or an RST), the proxy is disabled while the toxics are set: nothing of
         the target's can slip through in between.
         """
-        self._pooled = PooledProbe(self.probe_conninfo)
+        self._pooled = PooledProbe(self.probe_conninfo, self.port)
         drop = self.scope == "new" or bool(self.fault.arm) or self.fault.disable
         if drop:
             self.control.enable(self.proxy, False)  # with the armed toxic's SO_LINGER 0 this sends RSTs
@@ -165,6 +165,10 @@ class NetworkInjector:
             during = self._pooled.query()
             took = took and self.fault.pooled(self._pooled.baseline, during)
             seen += f"; an established one saw {during} ({self._pooled.baseline} before)"
+            if self.fault.arm:
+                ended = self._pooled.ended()
+                took = took and ended == "reset"
+                seen += f", a bare one beside it was {ended}"
         elif self.fault.id in {"bandwidth", "slicer", "cut"}:
             whole = connect(self.probe_conninfo)
             took = took and (self.fault.pooled(_BASELINE, whole) or whole.how != "answer")

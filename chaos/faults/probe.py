@@ -71,25 +71,32 @@ def connect(conninfo: str) -> Seen:
 def _word(text: str) -> str:
     """libpq has no SQLSTATE for what went wrong before or below a session."""
     known = {
-        "Connection refused": "refused",
+        "connection refused": "refused",
         "reset by peer": "reset",
+        "broken pipe": "closed",
         "timeout": "silence",
         "too many clients": "53300",
         "remaining connection slots": "53300",
         "starting up": "57P03",
         "certificate": "certificate",
-        "does not support SSL": "no TLS",
+        "does not support ssl": "no TLS",
         "no encryption": "no TLS",
         "closed": "closed",
-        "EOF": "closed",
+        "eof": "closed",
     }
-    return next((word for part, word in known.items() if part in text), "error")
+    return next((word for part, word in known.items() if part in text.lower()), "error")
 
 
 class PooledProbe:
-    """An established session, asked for 16 KiB now and then. Never blocks its caller longer than `PATIENCE`."""
+    """An established session, asked for 16 KiB now and then. Never blocks its caller longer than `PATIENCE`.
 
-    def __init__(self, conninfo: str) -> None:
+    Beside it, at `port`, stands a bare TCP connection as a witness: libpq does not tell an RST from a FIN, recv(2) does.
+    """
+
+    def __init__(self, conninfo: str, port: int) -> None:
+        self._witness = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
+        self._witness.sendall(SSL_REQUEST)
+        self._witness.recv(1)
         self._session = psycopg.connect(conninfo, autocommit=True, connect_timeout=10, application_name=PROBE_NAME)
         self.baseline = self.query()
 
@@ -113,6 +120,16 @@ class PooledProbe:
         self._release()
         return Seen("silence", now() - started)
 
+    def ended(self) -> str:
+        """How the witness' connection stands: 'open', 'closed' (FIN) or 'reset' (RST)."""
+        self._witness.settimeout(0.2)
+        try:
+            return "open" if self._witness.recv(1) else "closed"
+        except TimeoutError:
+            return "open"
+        except ConnectionResetError:
+            return "reset"
+
     def _release(self) -> None:
         with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(self._session.fileno())) as link:
             link.shutdown(socket.SHUT_RDWR)
@@ -120,6 +137,7 @@ class PooledProbe:
     def close(self) -> None:
         """Drop the session without a word to a server that may not hear it."""
         self._release()
+        self._witness.close()
         with contextlib.suppress(psycopg.Error):
             self._session.close()
 

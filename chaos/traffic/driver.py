@@ -15,8 +15,9 @@ import threading
 import time
 import uuid
 from bisect import bisect_left
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
 from chaos.model import Kind, Operation, now
@@ -99,23 +100,30 @@ class Driver:
         self._thread = threading.Thread(target=self._loop.run_forever, name="traffic", daemon=True)
         self._clients: list[Future[None]] = []
         self._running = False
+        self._ticks: Future[None] | None = None
 
     # -- life ---------------------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
         """Start the loop's thread."""
         self._thread.start()
-        self.begin(self.stalls.run())
+        self._ticks = self.begin(self.stalls.run())
 
     def stop(self) -> None:
         """End clients and thread."""
         self.end_clients()
+        if self._ticks is not None:
+            self._ticks.cancel()
+        with suppress(TimeoutError):
+            self.call(asyncio.sleep(0), 5.0)  # let the cancelled task end
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join(5.0)
+        if not self._thread.is_alive():
+            self._loop.close()
 
-    def attach(self, base_url: str) -> None:
-        """Point the driver at a (re)started target and carry out [[target.prepare]]."""
-        self.session = Session(self.target, base_url, extra_headers=self.session.extra_headers)
+    def attach(self, base_url: str, values: Mapping[str, str]) -> None:
+        """Point the driver at a (re)started target, whose placeholders are `values`, and carry out [[target.prepare]]."""
+        self.session = Session(self.target, base_url, dict(values), self.session.extra_headers)
         self.call(prepare(self.session, self.target.prepare, deadline=self.deadline))
 
     def call(self, work: Coroutine[object, object, T], timeout: float | None = None) -> T:
