@@ -1,0 +1,232 @@
+"""Host validation, asked as raw bytes: every row of the catalogue, and as many generated hosts as a rate needs.
+
+What is asked is data (chaos/checks/hosts.toml, whose head explains the keys); what the answers come to is judged elsewhere, from
+the operations recorded here. Of an operation of kind HOST: `row` is the catalogue's, `sample` says what was sent, `unique` is the
+evil name in it, and `error` beside a status tells where that name came back ('reflected in location: https://...').
+
+A row asks what it asks on the first read's path, with the target's own headers, on a connection of its own. Hosts for health
+checks are asked on the health paths only. At most four requests are under way at once.
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlsplit
+
+from chaos.model import Kind, Layer, Operation, now
+from chaos.traffic import layers
+from chaos.traffic.host_names import HostNames, Words
+from chaos.traffic.host_requests import Asked, generated, listed, rows
+from chaos.traffic.raw import RawAnswer, exchange_many
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from chaos.config import Target
+    from chaos.traffic.requests import Session
+
+AT_ONCE = 4
+KEPT = 4096  # characters of an error's body that are kept
+PATIENCE = 8  # unanswered requests after which no more are generated: the rest would take `timeout` each and say the same
+BUDGET = 30.0  # seconds for the generated requests together
+REFLECTING = (
+    "location",
+    "content-location",
+    "refresh",
+    "link",
+    "set-cookie",
+    "access-control-allow-origin",
+    "content-security-policy",
+    "alt-svc",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where raw requests go. `context` for TLS, with `server_name` as SNI."""
+
+    address: tuple[str, int]
+    timeout: float = 5.0
+    context: ssl.SSLContext | None = None
+    server_name: str = ""
+
+    def ask(self, asked: Asked) -> RawAnswer:
+        """The answer to `asked`; to its last request when others go before it on the same connection."""
+        requests = (*asked.before, asked.request)
+        answers = exchange_many(self.address, requests, timeout=self.timeout, context=self.context, server_name=self.server_name)
+        return answers[-1]
+
+
+def probe(
+    address: tuple[str, int],
+    hosts: HostNames,
+    *,
+    path: str,
+    headers: Iterable[tuple[str, str]] = (),
+    seed: int = 0,
+    per_class: int = 320,
+    timeout: float = 5.0,
+    learned: layers.Learned | None = None,
+    others: Sequence[str] = (),
+    health: Sequence[str] = (),
+    context: ssl.SSLContext | None = None,
+) -> list[Operation]:
+    """Ask every row, every listed host, and `per_class` generated hosts of each class that is judged as a rate.
+
+    `path` is one that the first of hosts.allowed gets a 2xx for; `others` are further paths that it may read; `health` the health
+    paths. The first and the last operation are the same good request: the control. When that gets no answer, nothing else is
+    asked. `timeout` is in seconds, for each request. Raises nothing for what the target does.
+    """
+    words = Words(hosts, seed=seed, path=path, headers=tuple(headers), others=tuple(others), health=tuple(health))
+    origin = Origin(address=address, timeout=timeout, context=context, server_name=words.g)
+    known = learned or layers.Learned()
+    plan = [*listed(words), *rows(words)]
+    control = _record(plan[0], origin.ask(plan[0]), known)
+    if control.status is None:
+        return [control]
+    more = _Patience(origin)
+    with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="hosts") as pool:
+        first = list(pool.map(origin.ask, plan[1:]))
+        extra = generated(words, per_class)
+        then = list(pool.map(more.ask, extra))
+    operations = [control]
+    operations += [
+        _record(asked, answer, known) for asked, answer in zip(plan[1:], first, strict=True) if answer.error != "unsent"
+    ]
+    operations += [_record(asked, answer, known) for asked, answer in zip(extra, then, strict=True) if answer is not None]
+    operations.append(_record(plan[0], origin.ask(plan[0]), known))
+    return operations
+
+
+def observe(
+    target: Target, session: Session, *, address: tuple[str, int], seed: int, per_class: int = 320, timeout: float = 5.0
+) -> tuple[Operation, ...]:
+    """`probe` for a target as chaos.toml describes it: its hosts, reads' paths and headers. Nothing without [target.hosts]."""
+    if target.hosts is None:
+        return ()
+    from chaos.config import expand  # noqa: PLC0415  (the model is heavy, and `probe` needs none of it)
+
+    names = HostNames(
+        allowed=target.hosts.allowed,
+        seo=target.hosts.seo,
+        preview=target.hosts.preview,
+        staging=target.hosts.staging,
+        crawler=target.hosts.crawler,
+        health=target.hosts.health,
+    )
+    reads = [one for one in target.read if one.method == "GET" and one.path.startswith("/")]
+    paths = [_path(expand(one.path, {**session.values, "unique": "chaos"})) for one in reads] or ["/"]
+    own = session.headers("chaos") | (expand(dict(reads[0].headers), session.values) if reads else {})
+    headers = tuple((name, value) for name, value in own.items() if name.lower() not in {"host", "connection"})
+    context = None
+    if urlsplit(session.base_url).scheme == "https":
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # what is judged here is Host, not the edge's TLS
+    learned = layers.learn(address, host=names.allowed[0], path=paths[0], headers=headers, timeout=timeout, context=context)
+    return tuple(
+        probe(
+            address,
+            names,
+            path=paths[0],
+            headers=headers,
+            seed=seed,
+            per_class=per_class,
+            timeout=timeout,
+            learned=learned,
+            others=tuple(dict.fromkeys(paths[1:])),
+            health=tuple(dict.fromkeys(one for one in (target.live, target.ready) if one and one.startswith("/"))),
+            context=context,
+        )
+    )
+
+
+def _path(path: str) -> str:
+    """A path as it goes over the wire: what is encoded stays, what is not becomes so."""
+    return quote(path, safe="/?#[]@!$&'()*+,;=:%~")
+
+
+class _Patience:
+    """Asks until too many requests got no answer, or the budget is spent; then answers None at once."""
+
+    def __init__(self, origin: Origin) -> None:
+        self._ask: Callable[[Asked], RawAnswer] = origin.ask
+        self._until = now() + BUDGET
+        self._late = 0
+        self._lock = threading.Lock()
+
+    def ask(self, asked: Asked) -> RawAnswer | None:
+        if self._late >= PATIENCE or now() > self._until:
+            return None
+        answer = self._ask(asked)
+        if answer.error == "timeout":
+            with self._lock:
+                self._late += 1
+        return answer
+
+
+def _record(asked: Asked, answer: RawAnswer, learned: layers.Learned) -> Operation:
+    """What one request came to."""
+    failed = answer.status is not None and answer.status >= 400
+    done = Operation(
+        kind=Kind.HOST,
+        method=asked.method,
+        path=asked.path,
+        sample=asked.sample,
+        started=answer.started,
+        finished=answer.finished,
+        planned=answer.started,
+        status=answer.status,
+        error=answer.error,
+        expected=asked.expected,
+        unique=asked.evil,
+        retry_after=answer.header("retry-after"),
+        media_type=answer.header("content-type"),
+        body=answer.body.decode("utf-8", "replace")[:KEPT] if failed else "",
+        request_id=answer.header("x-request-id"),
+        layer=learned.layer(answer) if answer.status is not None else Layer.NOBODY,
+        row=asked.row,
+    )
+    ok = {"400": done.status == 400, "2xx": done.status is not None and done.status // 100 == 2}.get(asked.expected, True)
+    return replace(done, ok=ok, error=reflected(asked, answer) or done.error)
+
+
+def reflected(asked: Asked, answer: RawAnswer) -> str:
+    """Where the evil name came back in something that leads there: 'reflected in HEADER: VALUE', '' when nowhere.
+
+    An error's text may name the host that it refuses ('host evil.example is not allowed'), so there only a link counts
+    ('//name'). In an answer below 400 any mention counts. A request that names it in its target may see that target again.
+    """
+    if not asked.evil or answer.status is None:
+        return ""
+    evil = asked.evil.lower()
+    for name, value in answer.headers:
+        if name in REFLECTING and evil in value.lower() and (name != "location" or _leads(value, evil)):
+            return f"reflected in {name}: {value[:200]}"
+    if evil in asked.target.lower():
+        return ""
+    body = answer.body.decode("utf-8", "replace")
+    low = body.lower()
+    at = low.find(evil)
+    while at >= 0:
+        before = low[max(0, at - 80) : at].replace("\\/", "/")  # JSON may escape its slashes
+        authority = before.rpartition("//")
+        if answer.status < 400 or (authority[1] and not set(authority[2]) & set("/?#\"'<> \t\r\n")):
+            return f"reflected in the body: {' '.join(body[max(0, at - 60) : at + len(evil) + 40].split())}"
+        at = low.find(evil, at + 1)
+    return ""
+
+
+def _leads(location: str, evil: str) -> bool:
+    """Whether a Location goes to the evil name, rather than carrying it in a path or a query on a host of its own."""
+    try:
+        authority = urlsplit(location.replace("\\", "/").strip()).netloc
+    except ValueError:
+        return True
+    return evil in authority.lower()
+
+
+__all__ = ["HostNames", "Origin", "observe", "probe", "reflected"]
