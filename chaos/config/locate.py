@@ -98,7 +98,7 @@ class Locator:
         while True:
             self._take(_SPACE)
             if self._text[self._at : self._at + 1] in {'"', "'"}:
-                keys.append(str(tomllib.loads(f"k = {self._string()}")["k"]))
+                keys.append(_text(self._string()))
             else:
                 keys.append(self._take(_BARE))
             self._take(_SPACE)
@@ -155,3 +155,11 @@ class Locator:
 
     def _line_at(self, offset: int) -> int:
         return bisect_right(self._newlines, offset - 1) + 1
+
+
+def _text(quoted: str) -> str:
+    """What a quoted key says. One that is not TOML is its own name: nobody will ask for it."""
+    try:
+        return str(tomllib.loads(f"k = {quoted}")["k"])
+    except tomllib.TOMLDecodeError:
+        return quoted

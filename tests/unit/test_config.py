@@ -310,6 +310,22 @@ last = { a.b = [ { c = 1.0 } ] }
 '''
 
 
+VALUES = [
+    "1",
+    "-1.5e3 # [x]",
+    "1979-05-27 07:32:00",
+    '"a # \\" = [b"',
+    "'c\\'",
+    '"""\nk0 = "x"\n[t]\n"\\""""""',
+    "'''\n[[t]]\n'''''",
+    "[ 1, # ]\n [\n2,],\n]",
+    '[{ a = "}" }, { "b.c".d = [ 1 ] }]',
+    "{ a = { b = 'x' }, c = 1 }",
+    "[]",
+    "{}",
+]
+
+
 class TestLines:
     def test_every_path_of_a_tricky_document_is_found(self) -> None:
         locator = Locator(TRICKY)
@@ -336,6 +352,19 @@ class TestLines:
 
     def test_carriage_returns(self) -> None:
         assert Locator(CONTRACT.replace("\n", "\r\n")).line(("target", "live")) == 7
+
+    @given(st.lists(st.sampled_from(VALUES), max_size=12), st.booleans())
+    def test_each_key_of_a_document_stands_where_it_was_written(self, values: list[str], table: bool) -> None:
+        lines = ["[t]"] if table else []
+        expected: dict[tuple[str, ...], int] = {("t",): 1} if table else {}
+        for number, value in enumerate(values):
+            key = ("t", f"k{number}") if table else (f"k{number}",)
+            expected[key] = sum(line.count("\n") + 1 for line in lines) + 1
+            lines.append(f"k{number} = {value}")
+        text = "\n".join(lines)
+        locator = Locator(text)
+        assert {key: locator.line(key) for key in expected} == expected
+        assert [path for path in _paths(tomllib.loads(text)) if path not in locator] == []
 
     @given(st.text(alphabet="[]{}=\"'#\\\n., ab", max_size=60))
     def test_it_never_runs_away(self, text: str) -> None:
