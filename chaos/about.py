@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from chaos.cases import CASES, Case, known_names, select
-from chaos.checks.hosts import ROWS
+from chaos.checks.hosts import rows as host_rows
 from chaos.config import load as load_config
 from chaos.errors import EvidenceUnwritable, UsageError
 from chaos.gates import Gate, named
@@ -84,15 +84,15 @@ def explain(name: str) -> None:
     if name in rows:
         _explain_gate(rows[name])
         return
-    row = next((row for row in ROWS if row.id == name), None)
+    row = next((row for row in host_rows() if row.id == name), None)
     if row is not None:
         sys.stdout.write(
-            f"{row.id}  {row.title}\n\n  must be   {row.must}\n  why       {row.source}\n  run it    chaos-gate run --only hosts\n"
+            f"{row.id}  {row.title}\n\n  must be   {row.must or 'not run'}\n  why       {row.why}\n  run it    chaos-gate run --only hosts\n"
         )
         return
     found = select((name,))
     if not found:
-        named(name, known_names() | set(rows) | {one.id for one in ROWS})
+        named(name, known_names() | set(rows) | {one.id for one in host_rows()})
     for case in found:
         _explain_case(case)
 

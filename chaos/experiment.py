@@ -15,12 +15,14 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from chaos.checks import audit
 from chaos.errors import ChaosError
 from chaos.faults import Fault, probe
 from chaos.faults.database import Locks, Restart, ServerCertificate, Slots, TlsOff, admin
 from chaos.faults.network import NETWORK, SLOW, NetworkInjector
 from chaos.faults.wire import Impostor, Refuse, Relay
 from chaos.model import Connection, Effect, History, Kind, Operation, Rung, Window, now
+from chaos.traffic import hosts
 from chaos.traffic.driver import wait_for
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ BEFORE = 0.3  # s of traffic before it strikes: the control inside the same wind
 SETTLE = 0.7  # s after a client's first attempt with an impostor in which a second one (a fall-back) would follow
 TAIL = 0.8  # s for which success must hold, at the least
 LOAD_RATE, LOAD_SECONDS = 60.0, 6.0
+AUDIT_PATIENCE = 3.0  # s in which a log line may still be on its way
 RETRIED = 10  # at most so many unknown writes are sent again with the same key
 
 
@@ -385,12 +388,26 @@ def _busy(before: object, after: object, seconds: float) -> float:
 
 def _hosts(rig: Rig, case: Case, recording: Recording) -> History:
     del case
-    from chaos.traffic import hosts  # noqa: PLC0415
+    target, facts = rig.target, recording.facts
+    offset = target.log_offset()
+    recording.extra = hosts.observe(rig.config.target, rig.driver.session, address=target.address, seed=rig.seed)
+    history = recording.history()
+    if rig.config.target.logs is None:
+        return history
+    refused = frozenset(one.unique.lower() for one in recording.extra if one.unique and one.status == 400)
+    shown: list[str] = []
 
-    recording.extra = hosts.observe(rig.config.target, rig.driver.session, address=rig.target.address, seed=rig.seed)
-    offset = recording.started
-    del offset
-    return recording.history()
+    def found() -> bool:
+        shown[:] = [line for line in target.log_lines(offset) if audit.mentions(line, refused)]
+        return bool(shown)
+
+    wait_for(found, AUDIT_PATIENCE, every=0.1)
+    facts |= {
+        "audit.refused": str(len(refused)),
+        "audit.shown": str(len({audit.mentions(line, refused).lower() for line in shown})),
+        "audit.lines": str(len(target.log_lines(offset))),
+    }
+    return replace(history, logs=tuple(line[:400] for line in shown[:5]))
 
 
 def _server(rig: Rig, case: Case, recording: Recording) -> History:

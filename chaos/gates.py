@@ -42,7 +42,8 @@ def load(overrides: Mapping[str, float] | None = None) -> dict[str, Gate]:
     rows = tomllib.loads(files("chaos").joinpath("gates.toml").read_text(encoding="utf-8"))["gates"]
     gates = {key: Gate(id=key, **row) for key, row in rows.items()}
     for key, value in (overrides or {}).items():
-        gates[named(key, gates)] = _override(gates[key], value)
+        known = named(key, gates)
+        gates[known] = _override(gates[known], value)
     return gates
 
 
@@ -141,9 +142,8 @@ def _first(found: Sequence[Finding], outcome: Outcome) -> str:
 
 
 def _rate(gate: Gate, found: Sequence[Finding], base: GateResult) -> GateResult:
-    """One rate over everything seen. An observation that cannot be used (GREY) makes its own finding INCONCLUSIVE: left out."""
-    used = [one for one in found if one.outcome is not Outcome.INCONCLUSIVE]
-    n, bad = sum(one.n for one in used), sum(one.bad for one in used)
+    """One rate over everything seen. A check that could not use what it saw (a GREY stretch) says n = 0."""
+    n, bad = sum(one.n for one in found), sum(one.bad for one in found)
     if n == 0:
         return replace(base, reason=found[0].detail)
     return _bounded(gate, bad, n, f"{bad:,} of {n:,} {_bad(gate)}", base)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-from chaos.checks import disclosure, errors, hosts, invalid, latency, recovery, rollback, server, writes
+from chaos.checks import audit, disclosure, errors, hosts, invalid, latency, recovery, rollback, server, writes
 from chaos.checks.limits import Limits
 from chaos.model import Finding, History, Outcome
 
@@ -26,7 +26,7 @@ FAMILIES: Mapping[str, tuple[Check, ...]] = {
     "reconnect": (disclosure.check, invalid.check, _errors, writes.check),
     "start": (disclosure.check,),
     "steady": (latency.check, invalid.check, _errors, writes.check, disclosure.handshakes),
-    "hosts": (_hosts, _errors),
+    "hosts": (_hosts, _errors, audit.check),
     "server": (server.check,),
     "rollback": (rollback.check,),
 }

@@ -66,8 +66,8 @@ def check(history: History, limits: Limits) -> list[Finding]:
                 outcome=Outcome.INCONCLUSIVE if why else _outcome(above, len(reads), share),
                 detail=why or f"{above} of {len(reads)} reads took longer than {limit * 1000:.0f} ms; "
                 f"{name.upper()} was {quantile(latencies, 1 - share) * 1000:.0f} ms",
-                n=len(reads),
-                bad=above,
+                n=0 if why else len(reads),
+                bad=0 if why else above,
                 measured=quantile(latencies, 1 - share),
                 expected=f"at most {share:.0%} of reads above {limit * 1000:.0f} ms",
             )
