@@ -51,10 +51,10 @@ class ServerControl(Protocol):
 class TlsControl(Protocol):
     """The ability to change what the database server shows its clients."""
 
-    def use_certificate(self, chain_file: Path, key_file: Path) -> str:
-        """Serves this identity from the next connection on; the fingerprint that was then really served (sha256, hex)."""
+    def use_certificate(self, chain_file: Path, key_file: Path) -> None:
+        """Serves this identity from the next connection on, confirmed by what is really served."""
 
-    def tls(self, *, enabled: bool) -> None:
+    def tls(self, enabled: bool) -> None:
         """Speaks TLS only (True), or plain text only (False)."""
 
 
@@ -91,5 +91,5 @@ class Environment(Protocol):
     def check(self) -> None:
         """Raises PartFailed, naming the part, when one died that nobody asked to."""
 
-    def edge(self, upstreams: Mapping[str, tuple[str, int]]) -> Edge:
-        """A new edge before these upstreams; all requests go to the first until weights are set."""
+    def edge(self, upstreams: Mapping[str, int]) -> Edge:
+        """A new edge before these upstreams (ports here by name); all requests go to the first until weights are set."""

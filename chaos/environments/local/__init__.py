@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from chaos.environments.local.environment import LocalEnvironment, LocalSettings
+    from chaos.environments.local.environment import LocalEnvironment, LocalSettings, provide
 
-__all__ = ["LocalEnvironment", "LocalSettings"]
+__all__ = ["LocalEnvironment", "LocalSettings", "provide"]
 
 
 def __getattr__(name: str) -> object:

@@ -19,13 +19,15 @@ from chaos.environments.local.server import ToxiproxyServer
 from chaos.errors import CleanupFailed, PartFailed
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from subprocess import Popen
 
+    from chaos.certs import Authority
     from chaos.environments.local.installation import Installation
-    from chaos.environments.local.trust import Authority
     from chaos.processes import Reaper
 
+# What the server's certificate is valid for. The last is what our own probes ask for, by which the wire tells them apart.
+HOSTS = ("localhost", "127.0.0.1", "chaos-gate.probe")
 _ROOM = 1 << 30
 _LONGEST_SOCKET_PATH = 80  # sun_path has 104 bytes on macOS, 108 on Linux, and PostgreSQL adds '/.s.PGSQL.12345'
 
@@ -53,14 +55,15 @@ class LocalSettings:
 class LocalEnvironment:
     """See `chaos.environments.Environment`. Start it from the main thread: see `Reaper.spawn`.
 
-    `run_dir` gets the logs and the certificates, and belongs to the caller. The data directory lives in RAM where there is room.
+    `run_dir` (its folder `worker`, when that is given) gets the logs and the certificates, and belongs to the caller. The data
+    directory lives in RAM where there is room.
     """
 
     authority: Authority
     postgres: Postgres
 
-    def __init__(self, *, reaper: Reaper, run_dir: Path, settings: Settings | None = None) -> None:
-        self.run_dir = run_dir
+    def __init__(self, *, reaper: Reaper, run_dir: Path, settings: Settings | None = None, worker: str = "") -> None:
+        self.run_dir = run_dir / worker
         self.toxiproxy_url = ""
         self.versions: dict[str, str] = {}
         self._reaper = reaper
@@ -88,9 +91,9 @@ class LocalEnvironment:
         self._home = self._reaper.own(_home(found))
         copying = template.copy(ready, self._home / "data")
         try:
-            from chaos.environments.local.trust import Authority  # noqa: PLC0415  # 0.1 s, meanwhile PostgreSQL's files are copied
+            from chaos.certs import Authority  # noqa: PLC0415  # 0.1 s, meanwhile PostgreSQL's files are copied
 
-            self.authority = Authority.create(self.run_dir / "certs")
+            self.authority = Authority.create(self.run_dir / "certs", hosts=HOSTS)
             identity = self.authority.issue("valid")
         finally:
             _finish(copying)
@@ -141,8 +144,8 @@ class LocalEnvironment:
             if part is not None:
                 part.check()
 
-    def edge(self, upstreams: Mapping[str, tuple[str, int]]) -> CaddyEdge:
-        """A new edge before these upstreams; all requests go to the first until weights are set."""
+    def edge(self, upstreams: Mapping[str, int]) -> CaddyEdge:
+        """A new edge before these upstreams (ports here by name); all requests go to the first until weights are set."""
         directory = Path(tempfile.mkdtemp(prefix="edge-", dir=self.run_dir))
         edge = CaddyEdge(upstreams, reaper=self._reaper, directory=directory)
         self._edges.append(edge)
@@ -152,6 +155,12 @@ class LocalEnvironment:
         """Kills the Toxiproxy server and starts another on the same port, without proxies; for a wedged one."""
         assert self._toxiproxy is not None
         self._toxiproxy.replace()
+
+
+def provide(settings: Settings, *, say: Callable[[str], None] = lambda _: None) -> None:
+    """Gets what has to be had once a machine, before several workers ask for it; `say` hears what takes long. PartMissing."""
+    toxiproxy.ensure(say)
+    installation.find(settings.postgres_bin)
 
 
 def _home(found: Installation) -> Path:

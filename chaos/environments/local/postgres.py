@@ -167,8 +167,8 @@ class Postgres:
         if not self._asked_to_stop and self.process is not None and (status := self.process.poll()) is not None:
             self._fail(f"died: exit status {status}")
 
-    def use_certificate(self, chain_file: Path, key_file: Path) -> str:
-        """Serves this identity from the next connection on; returns its fingerprint, as really served.
+    def use_certificate(self, chain_file: Path, key_file: Path) -> None:
+        """Serves this identity from the next connection on, confirmed by the fingerprint that is really served.
 
         Raises PartFailed, and goes on serving the former identity, when the server will not have it (a key that does not fit,
         or that OpenSSL finds too weak).
@@ -178,13 +178,13 @@ class Postgres:
         self._put_identity(chain_file, key_file)
         self._reload()
         if self.process is None:
-            return expected  # it is down, and will serve it when it starts
+            return  # it is down, and will serve it when it starts
         deadline, served = time.monotonic() + 5, ""
         while time.monotonic() < deadline:
             with suppress(OSError):
                 served, _ = self.served(verify=False)
             if served == expected:
-                return expected
+                return
             if any("SSL configuration was not reloaded" in line for line in self.log_since(offset)):
                 break
             time.sleep(0.01)
@@ -198,7 +198,7 @@ class Postgres:
             tail=words,
         )
 
-    def tls(self, *, enabled: bool) -> None:
+    def tls(self, enabled: bool) -> None:
         """Speaks TLS only (True); or plain text only (False), to whoever is willing. Confirmed on the wire."""
         self._tls = enabled
         self._reload()
