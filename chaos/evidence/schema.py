@@ -1,7 +1,7 @@
 """evidence.json as a model. docs/evidence.schema.json is generated from it (`python -m chaos.evidence.schema FILE`).
 
-The keys are a contract with whoever reads the file (a pipeline, a dashboard, an admission controller): a key is added, never renamed
-or removed, without a new schema_version.
+The keys are a contract with whoever reads the file (a pipeline, a dashboard, an admission controller): none is added, renamed or
+removed without a new schema_version.
 """
 
 from __future__ import annotations
@@ -11,17 +11,20 @@ import math
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from chaos.errors import UsageError
 from chaos.evidence.redact import redact
-from chaos.evidence.record import Run  # noqa: TC001  (kept here for readers of the annotations)
-from chaos.model import Finding, GateResult  # noqa: TC001
+from chaos.model import Finding, GateResult, Outcome
 
-SCHEMA_VERSION = 1
+if TYPE_CHECKING:
+    from chaos.evidence.record import Run
 
+SCHEMA_VERSION: Literal[1] = 1
+
+Judged = Literal["pass", "fail", "inconclusive", "not_applicable"]
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -53,7 +56,7 @@ class CheckRow(_Model):
 
     id: Annotated[str, Field(description="as `chaos-gate run --only` takes it")]
     gate: str
-    outcome: Literal["pass", "fail", "inconclusive", "not_applicable"]
+    outcome: Judged
     detail: str
     fault: str
     took_effect: Annotated[
@@ -104,10 +107,12 @@ def _gate(gate: GateResult) -> GateRow:
 
 
 def _check(finding: Finding, run: Run) -> CheckRow:
+    # only a gate can be waived: a check that says so has proven nothing
+    outcome = Outcome.INCONCLUSIVE if finding.outcome is Outcome.WAIVED else finding.outcome
     return CheckRow(
         id=finding.check,
         gate=finding.gate,
-        outcome="inconclusive" if finding.outcome == "waived" else finding.outcome.value,  # only a gate can be waived
+        outcome=cast("Judged", outcome.value),
         detail=finding.detail,
         fault=finding.fault,
         took_effect=finding.took_effect,

@@ -241,6 +241,11 @@ class Store:
         )
         return (decode(row) for row in self._connection.execute(query).fetchall())
 
+    def seconds(self) -> dict[str, float]:
+        """Experiment -> how long it took, all its repetitions together."""
+        query = "SELECT experiment, sum(max(0.0, finished - started)) FROM history GROUP BY experiment"
+        return dict(self._connection.execute(query).fetchall())
+
     def phases(self) -> tuple[tuple[str, str, float], ...]:
         """(worker, name, when it began), in order of time."""
         return tuple(self._connection.execute("SELECT worker, name, at FROM phase ORDER BY at, rowid").fetchall())

@@ -114,8 +114,22 @@ def observed(gate: GateResult) -> str:
     return re.split(r": bound |; proof needs |; ", gate.reason, maxsplit=1)[0]
 
 
+def measured(gate: GateResult) -> str:
+    """The bare number, in its unit: '0', '0.3 %', '4.2 s', '11 of 12'; '' when nothing was measured."""
+    if gate.measured is None or not gate.n:
+        return ""
+    known = catalogue().get(gate.id)
+    if known and known.rule == "duration":
+        return duration(gate.measured)
+    if known and known.rule == "demonstrated":
+        return f"{gate.n - round(gate.measured)} of {gate.n}"
+    if known and known.rule in {"rate", "worst_class"}:
+        return percent(gate.measured)
+    return f"{gate.measured:,g}"
+
+
 def bounded(gate: GateResult) -> str:
-    """How far the numbers reach: 'bound 3.9 %' (one-sided, at the gate's confidence), and 'needs 2,977 more' when that is too far."""
+    """How far the numbers reach: 'bound 3.9 %' (one-sided), and 'needs 2,977 more' where that is too far."""
     parts = []
     if gate.bound is not None and gate.n:
         low, high = gate.bound

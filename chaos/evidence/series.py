@@ -1,0 +1,166 @@
+"""What the charts draw, read off the histories in one pass, and bounded: a soak draws no more points than a short run.
+
+Points that would fall on the same spot of the drawing are one point (a grid of `COLUMNS` x `DECADE` cells), so nothing that could
+be seen is left out. Times are seconds since the start of the run.
+"""
+
+from __future__ import annotations
+
+import math
+from array import array
+from bisect import bisect_right
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from chaos.checks.recovery import recovery
+from chaos.model import Connection, History, Kind, Operation, Window
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+COLUMNS = 1000  # cells along the time axis
+DECADE = 30  # cells for each factor of ten of latency
+FLOOR = 0.0005  # s: what is faster is drawn here
+TIMED = (Kind.READ, Kind.WRITE)
+
+Point = tuple[float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One window: from, to (None: to the end of its history), what was broken, what the proof saw, and whether it took effect."""
+
+    number: int
+    worker: str
+    start: float
+    end: float
+    fault: str
+    title: str
+    seen: str
+    took: bool
+    recovered: float | None
+    healed: bool
+
+
+@dataclass(slots=True)
+class Lane:
+    """One worker's requests, by what came of them."""
+
+    good: dict[tuple[int, int], Point] = field(default_factory=dict)
+    refused: dict[tuple[int, int], Point] = field(default_factory=dict)
+    silent: dict[tuple[int, int], Point] = field(default_factory=dict)
+    faults: list[Fault] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Series:
+    """All that is drawn, and the numbers that the captions say."""
+
+    span: float
+    lanes: dict[str, Lane] = field(default_factory=dict)
+    counts: Counter[str] = field(default_factory=Counter)
+    steady_reads: array[float] = field(default_factory=lambda: array("d"))
+    sessions: list[tuple[float, float, str]] = field(default_factory=list)
+    titles: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def faults(self) -> list[Fault]:
+        """All windows, in order of time."""
+        return sorted((one for lane in self.lanes.values() for one in lane.faults), key=lambda one: one.number)
+
+    def quantile(self, share: float) -> float | None:
+        """Of the reads outside fault windows, in seconds (nearest rank); None without any."""
+        if not self.steady_reads:
+            return None
+        ordered = sorted(self.steady_reads)
+        return ordered[min(len(ordered) - 1, math.ceil(share * len(ordered)) - 1)]
+
+
+def collect(
+    recordings: Iterable[tuple[str, History]], *, started: float, finished: float, clean: Callable[[str], str] = str
+) -> Series:
+    """One pass over all histories. `clean` is applied to every text that will be shown."""
+    series = Series(span=max(1.0, finished - started))
+    for worker, history in recordings:
+        lane = series.lanes.setdefault(worker, Lane())
+        series.titles.setdefault(history.experiment, clean(history.facts.get("title", "")))
+        for window in history.windows:
+            lane.faults.append(_fault(worker, history, window, started, clean))
+        bounds = sorted((window.injected, window.healed or history.finished) for window in history.windows)
+        for one in history.operations:
+            _count(series, lane, one, started, bounds)
+        for connection in history.connections:
+            end = connection.closed or history.finished
+            series.sessions.append((connection.opened - started, end - started, session(connection)))
+    ordered = sorted((one for lane in series.lanes.values() for one in lane.faults), key=lambda one: one.start)
+    numbers = {id(one): index for index, one in enumerate(ordered, 1)}
+    for lane in series.lanes.values():
+        lane.faults = [_numbered(one, numbers[id(one)]) for one in sorted(lane.faults, key=lambda one: one.start)]
+    series.lanes = dict(sorted(series.lanes.items(), key=lambda item: (len(item[0]), item[0])))
+    return series
+
+
+def _numbered(fault: Fault, number: int) -> Fault:
+    return Fault(number, *(getattr(fault, name) for name in Fault.__slots__[1:]))
+
+
+def _fault(worker: str, history: History, window: Window, started: float, clean: Callable[[str], str]) -> Fault:
+    later = min((one.injected for one in history.windows if one.injected > window.injected), default=math.inf)
+    seconds = None
+    if window.healed:
+        seconds = recovery(tuple(one for one in history.operations if one.started < later), window.healed).seconds
+    return Fault(
+        number=0,
+        worker=worker,
+        start=window.injected - started,
+        end=(window.healed or history.finished) - started,
+        fault=clean(window.fault),
+        title=clean(history.facts.get("title") or f"{window.fault} ({window.scope})"),
+        seen=clean(window.effect.seen),
+        took=window.effect.took,
+        recovered=seconds,
+        healed=bool(window.healed) and any(one.kind in TIMED and one.started >= window.healed for one in history.operations),
+    )
+
+
+def _count(series: Series, lane: Lane, one: Operation, started: float, bounds: list[tuple[float, float]]) -> None:
+    if one.kind not in TIMED:
+        return
+    counts = series.counts
+    index = bisect_right(bounds, (one.started, math.inf)) - 1
+    inside = index >= 0 and one.started < bounds[index][1]
+    at, seconds = one.started - started, max(FLOOR, one.seconds)
+    counts["requests"] += 1
+    if one.ok:
+        where = lane.good
+        if one.kind is Kind.READ and (not bounds or one.started < bounds[0][0]):
+            series.steady_reads.append(one.seconds)
+    else:
+        where = lane.refused if one.status is not None else lane.silent
+        counts["refused" if one.status is not None else "silent"] += 1
+        counts["failed inside" if inside else "failed outside"] += 1
+    cell = (int(at / series.span * COLUMNS), int(math.log10(seconds) * DECADE))
+    where.setdefault(cell, (at, seconds))
+
+
+def session(one: Connection) -> str:
+    """'relay' for a connection to the real server that got a session, 'failed' for one that did not, 'hostile' for all others."""
+    if one.behaviour != "relay":
+        return "hostile"
+    return "relay" if one.established else "failed"
+
+
+def open_sessions(sessions: list[tuple[float, float, str]], kinds: tuple[str, ...]) -> tuple[list[float], list[int]]:
+    """How many connections of these kinds were open, as steps: times and the count from each time on."""
+    changes: Counter[float] = Counter()
+    for start, end, kind in sessions:
+        if kind in kinds:
+            changes[start] += 1
+            changes[max(start, end)] -= 1
+    times, levels, level = [], [], 0
+    for at in sorted(changes):
+        level += changes[at]
+        times.append(at)
+        levels.append(level)
+    return times, levels
