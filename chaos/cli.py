@@ -69,8 +69,8 @@ config_option = click.option("-c", "--config", "given", metavar="FILE", help="th
 @click.option("--json", "as_json", is_flag=True, help="evidence.json on stdout; people read stderr")
 def run(*, given: str | None, workers: int | None, backend: str, as_json: bool, **options: Any) -> None:
     """Start everything, break things, and end with a verdict and an evidence directory."""
-    from chaos.runner import execute  # noqa: PLC0415
     from chaos.collector import Request  # noqa: PLC0415
+    from chaos.runner import execute  # noqa: PLC0415
 
     command = " ".join(["chaos-gate", *sys.argv[1:]])
     sys.exit(execute(Request(given=given, command=command, **options), workers=workers, backend=backend, as_json=as_json))

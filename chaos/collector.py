@@ -9,14 +9,12 @@ import secrets
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chaos import __version__
 from chaos.cases import BY_ID, Case, select
-from chaos.checks import Limits
 from chaos.config import Config, load
 from chaos.errors import ChaosError, EvidenceUnwritable
 from chaos.evidence import bundle
@@ -29,8 +27,11 @@ from chaos.processes import Reaper
 from chaos.session import config_path, limits_for, scratch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
     import pytest
 
+    from chaos.checks import Limits
     from chaos.terminal import Screen
 
 

@@ -7,14 +7,17 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
 from chaos.errors import ChaosError
 from chaos.model import ENVIRONMENT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 ROOM = 2 << 30  # bytes of disk that a run and its evidence may want
 

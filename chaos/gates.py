@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.resources import files
+from typing import TYPE_CHECKING
 
 from chaos.errors import UsageError
 from chaos.model import Finding, GateResult, Outcome, Verdict, worst
 from chaos.statistics import ALPHA, judge_rate, lower, needed_after, upper
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 PROFILES = ("quick", "nightly", "soak")
 

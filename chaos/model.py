@@ -8,9 +8,12 @@ it; a `GateResult` is what a gate made of its findings. Data flows in that order
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 _EPOCH = time.time() - time.monotonic()
 
@@ -25,7 +28,7 @@ class Outcome(StrEnum):
 
     FAIL = "fail"
     INCONCLUSIVE = "inconclusive"
-    PASS = "pass"
+    PASS = "pass"  # noqa: S105  (an outcome, not a password)
     WAIVED = "waived"
     NOT_APPLICABLE = "not_applicable"
 
@@ -183,8 +186,9 @@ class History:
 class Finding:
     """What one check made of one history.
 
-    `bad` of `n` observations broke the rule. `expected` says what was expected and by which source; `detail` what was seen, in numbers;
-    `measured` is a single quantity where the gate judges one (seconds for a roll-back); `examples` are the observations that broke the rule (a request, a log line). `check` is the id that `--only` takes.
+    `bad` of `n` observations broke the rule. `expected` says what was expected and by which source; `detail` what was seen, in
+    numbers; `measured` is a single quantity where the gate judges one (seconds for a roll-back); `examples` are the observations
+    that broke the rule (a request, a log line). `check` is the id that `--only` takes.
     """
 
     check: str

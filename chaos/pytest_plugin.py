@@ -5,12 +5,13 @@ Nothing heavy is imported here: every pytest run on a machine that has the packa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
     from chaos.cases import Case
     from chaos.session import Session
 

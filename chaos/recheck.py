@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import sys
 from dataclasses import replace
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from chaos.checks import judge as judge_history
 from chaos.config import load
 from chaos.errors import UsageError
 from chaos.evidence import bundle
-from chaos.evidence.record import Run
 from chaos.evidence.store import STORE, Store, merge
 from chaos.gates import judge, verdict
 from chaos.gates import load as load_gates
 from chaos.model import EXIT_CODES, Finding, Outcome
 from chaos.session import config_path, limits_for
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from chaos.evidence.record import Run
 
 
 def recheck(directory: Path, given: str | None, *, as_json: bool) -> int:
@@ -48,7 +52,9 @@ def recheck(directory: Path, given: str | None, *, as_json: bool) -> int:
 
 def _compare(before: Run, after: Run, directory: Path) -> None:
     old = {gate.id: gate.outcome for gate in before.gates}
-    changed = [f"  {gate.id}: {old[gate.id]} -> {gate.outcome}  {gate.reason}" for gate in after.gates if old.get(gate.id) != gate.outcome]
+    changed = [
+        f"  {gate.id}: {old[gate.id]} -> {gate.outcome}  {gate.reason}" for gate in after.gates if old.get(gate.id) != gate.outcome
+    ]
     sys.stdout.write(
         f"{after.verdict.value}  {directory}: {len(after.findings)} findings judged again; recorded verdict {before.verdict.value}\n"
         + ("\n".join(changed) + "\n" if changed else "  every gate as recorded\n")

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import os
 import sys
-
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -32,6 +30,8 @@ from chaos.traffic.driver import Driver
 from chaos.traffic.requests import Sample
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from chaos.config import Config
 
 STEADY_PATIENCE = 15.0  # s in which a target that is not under any fault has to be healthy again

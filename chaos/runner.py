@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,8 @@ from chaos.gates import named
 from chaos.session import scratch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from chaos.terminal import Screen
 
 PLUGINS = ("xdist", "xdist.looponfail", "chaos.pytest_plugin")
@@ -95,7 +96,7 @@ def _get_parts(collector: Collector, screen: Screen) -> None:
 
 
 def _pytest(collector: Collector) -> None:
-    """pytest's own words go to pytest.log in the evidence: people read the screen, and machines evidence.json."""
+    """Pytest's own words go to pytest.log in the evidence: people read the screen, and machines evidence.json."""
     request = collector.request
     arguments = [
         *(str(path) for path in suites()),

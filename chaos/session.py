@@ -10,14 +10,12 @@ import signal
 import sys
 import tempfile
 import traceback
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chaos import cases, experiment
-from chaos.cases import Case
 from chaos.checks import Limits, judge
 from chaos.config import load
 from chaos.errors import ChaosError, UsageError
@@ -28,8 +26,11 @@ from chaos.model import Finding, Outcome
 from chaos.rollout import drill
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     import pytest
 
+    from chaos.cases import Case
     from chaos.config import Config
     from chaos.rig import Rig
 
@@ -45,7 +46,10 @@ def config_path(given: str | None) -> Path:
 
 
 def cases_for(families: Sequence[str], config: pytest.Config) -> list[tuple[str, Case]]:
-    """The selected cases of these families, each with the id of its pytest item ('...#2' when it is repeated); a family that does not exist is a UsageError with 'did you mean'."""
+    """The selected cases of these families, each with the id of its pytest item ('...#2' when it is repeated).
+
+    A family that does not exist is a UsageError with 'did you mean'.
+    """
     known = {case.family for case in cases.CASES}
     for family in families:
         named(family, known)

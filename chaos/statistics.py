@@ -6,9 +6,12 @@ The bounds are exact (Clopper and Pearson, Biometrika 26, 1934): they cover at l
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from chaos.model import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 ALPHA = 0.05
 
@@ -65,7 +68,7 @@ def design_effect(blocks: Sequence[tuple[int, int]]) -> float:
     used = [(bad, n) for bad, n in blocks if n > 0]
     total = sum(n for _, n in used)
     bad_total = sum(bad for bad, _ in used)
-    if len(used) < 2 or bad_total == 0 or bad_total == total:
+    if len(used) < 2 or bad_total in {0, total}:
         return 1.0
     rate = bad_total / total
     count = len(used)

@@ -7,10 +7,12 @@ the hosts that were refused is the value of some member - whatever the member is
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from chaos.checks.limits import Limits
 from chaos.model import Finding, History, Outcome
+
+if TYPE_CHECKING:
+    from chaos.checks.limits import Limits
 
 ENOUGH = 100  # refusals after which a sampled log that shows none of them can be called silent
 

@@ -6,8 +6,12 @@ plaintext is a failure even when the first was right. The accept case runs on th
 
 from __future__ import annotations
 
-from chaos.checks.limits import Limits
+from typing import TYPE_CHECKING
+
 from chaos.model import Connection, Finding, History, Kind, Outcome, Rung, Window
+
+if TYPE_CHECKING:
+    from chaos.checks.limits import Limits
 
 WORDS = {
     Rung.NOTHING: "nothing",

@@ -6,9 +6,13 @@ dead, and the check of the outage says so.
 
 from __future__ import annotations
 
-from chaos.checks.limits import Limits
+from typing import TYPE_CHECKING
+
 from chaos.checks.recovery import describe
 from chaos.model import Finding, History, Kind, Outcome
+
+if TYPE_CHECKING:
+    from chaos.checks.limits import Limits
 
 
 def check(history: History, limits: Limits) -> Finding | None:

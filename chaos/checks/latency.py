@@ -7,12 +7,16 @@ busy with other things, is GREY: it shows nothing about the target, and its find
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from chaos.checks.limits import Limits
 from chaos.checks.recovery import describe
 from chaos.model import Finding, History, Kind, Operation, Outcome
 from chaos.statistics import lower
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from chaos.checks.limits import Limits
 
 SEND_LAG = 0.010  # s, P99 (statistics.md, Load)
 BUSY = 0.85  # share of the machine's CPU time that was in use

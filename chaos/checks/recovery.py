@@ -8,9 +8,12 @@ recovered (success holds from at most `recovery` seconds after the fault had gon
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from chaos.checks.limits import Limits
 from chaos.model import Finding, History, Kind, Operation, Outcome, Window
+
+if TYPE_CHECKING:
+    from chaos.checks.limits import Limits
 
 WORKING = (Kind.READ, Kind.WRITE)
 EXPECTED = (

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from chaos.checks.limits import Limits
+from typing import TYPE_CHECKING
+
 from chaos.checks.recovery import describe
 from chaos.model import Finding, History, Kind, Outcome
 from chaos.statistics import lower
+
+if TYPE_CHECKING:
+    from chaos.checks.limits import Limits
 
 SEEN_ABOVE = 0.005  # roll.pause: 5xx > 0.5 %
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from chaos.checks.limits import Limits
+from typing import TYPE_CHECKING
+
 from chaos.model import Finding, History, Outcome
+
+if TYPE_CHECKING:
+    from chaos.checks.limits import Limits
 
 
 def check(history: History, limits: Limits) -> list[Finding]:

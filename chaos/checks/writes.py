@@ -7,9 +7,13 @@ lost = ok and absent; doubled = present more often than once; false failure = fa
 
 from __future__ import annotations
 
-from chaos.checks.limits import Limits
+from typing import TYPE_CHECKING
+
 from chaos.checks.recovery import describe
 from chaos.model import Finding, History, Kind, Operation, Outcome
+
+if TYPE_CHECKING:
+    from chaos.checks.limits import Limits
 
 
 def check(history: History, limits: Limits) -> Finding | None:

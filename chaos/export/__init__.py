@@ -1,0 +1,1 @@
+"""What is generated from gates.toml for other tools."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from chaos.model import Effect
+if TYPE_CHECKING:
+    from chaos.model import Effect
 
 
 class Fault(Protocol):

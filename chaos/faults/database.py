@@ -6,10 +6,8 @@ The server is handed in as a `Server`; what it is (a process, a container) does 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import psycopg
 from psycopg import sql
@@ -17,6 +15,10 @@ from psycopg import sql
 from chaos.errors import CleanupFailed
 from chaos.faults.probe import PROBE_NAME, connect
 from chaos.model import Effect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
 
 BLOCKER = "chaos-gate blocker"
 ADMIN = "chaos-gate"

@@ -8,12 +8,15 @@ only when a `reset_peer` toxic was there when it was opened (with toxicity 0, so
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from chaos.faults.probe import PooledProbe, Rule, Seen, ask, connect
 from chaos.faults.toxiproxy import ProxyControl, Toxic
 from chaos.model import Effect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 LATENCY, JITTER = 250, 100  # ms one way
 RATE = 8  # KB/s: a TLS handshake of some 4 KB takes half a second

@@ -69,7 +69,7 @@ def connect(conninfo: str) -> Seen:
 
 
 def _word(text: str) -> str:
-    """libpq has no SQLSTATE for what went wrong before or below a session."""
+    """Libpq has no SQLSTATE for what went wrong before or below a session."""
     known = {
         "connection refused": "refused",
         "reset by peer": "reset",

@@ -7,10 +7,9 @@ was read back. The server takes wrong attribute names in silence, so they are ch
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import requests
@@ -18,6 +17,9 @@ import toxiproxy.api
 from toxiproxy import Proxy, Toxiproxy
 
 from chaos.errors import CleanupFailed, PartFailed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 TIMEOUT = 5.0  # s for one control call; a toxic that is stuck in removal blocks the API, and must not block us
 

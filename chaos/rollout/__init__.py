@@ -1,0 +1,1 @@
+"""Roll-outs, as sequences of experiments: the roll-back and its drill."""

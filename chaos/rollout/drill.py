@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chaos.checks.rollback import SEEN_ABOVE
@@ -23,6 +21,9 @@ from chaos.statistics import lower
 from chaos.traffic.driver import wait_for
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
     from chaos.cases import Case
     from chaos.experiment import Recording
     from chaos.rig import Rig

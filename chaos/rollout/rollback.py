@@ -10,13 +10,16 @@ from __future__ import annotations
 import json
 import subprocess
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import httpx
 
 from chaos.errors import ConfigError, EnvironmentFault
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
 
 IN_A_ROW = 5  # healthy answers that count as steady
 LIMIT = 600.0  # s: res.rollback

@@ -15,8 +15,6 @@ import threading
 import time
 import uuid
 from bisect import bisect_left
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import suppress
 from typing import TYPE_CHECKING, TypeVar
 
@@ -24,6 +22,9 @@ from chaos.model import Kind, Operation, now
 from chaos.traffic.requests import Sample, Session, prepare, read_back_sample, send
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from concurrent.futures import Future
+
     import httpx
 
     from chaos.config import Target, Write

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,8 @@ from chaos.errors import TargetFailed
 from chaos.model import Kind, Layer, Operation, now
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
     from chaos.config import Prepare, Request, Target, Write
 
 BODY_KEPT = 4096  # bytes of an error answer that are kept as evidence
