@@ -27,7 +27,10 @@ _UPGRADE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """One request. `evil` is the name in it that no answer may be built from; `before` goes ahead on the same connection."""
+    """One request. `evil` is the name in it that no answer may be built from; `before` goes ahead on the same connection.
+
+    `wait` is in seconds: longer than that nobody waits for an answer to it. `target` is the request line.
+    """
 
     row: str
     request: bytes
@@ -38,6 +41,7 @@ class Asked:
     expected: str
     evil: str = ""
     before: tuple[bytes, ...] = ()
+    wait: float = 60.0
 
 
 @cache
@@ -167,6 +171,7 @@ def _request(key: str, row: Mapping[str, Any], words: Words, lines: list[str], v
         expected=_EXPECTED.get(row["must"], ""),
         evil=own or (values["e"] if values["e"] in used else ""),
         before=(_bytes(good),) if row.get("after") else (),
+        wait=row.get("wait", 60.0),
     )
 
 

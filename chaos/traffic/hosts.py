@@ -57,7 +57,9 @@ class Origin:
     def ask(self, asked: Asked) -> RawAnswer:
         """The answer to `asked`; to its last request when others go before it on the same connection."""
         requests = (*asked.before, asked.request)
-        answers = exchange_many(self.address, requests, timeout=self.timeout, context=self.context, server_name=self.server_name)
+        answers = exchange_many(
+            self.address, requests, timeout=min(self.timeout, asked.wait), context=self.context, server_name=self.server_name
+        )
         return answers[-1]
 
 

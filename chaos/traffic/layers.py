@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chaos.model import Layer
-from chaos.traffic.raw import RawAnswer, exchange
+from chaos.traffic.raw import RawAnswer, exchange_many
 
 if TYPE_CHECKING:
     import ssl
@@ -39,6 +39,24 @@ GARBAGE = (
 ORDINARY = (
     "GET /chaos-gate-unknown-path HTTP/1.1\r\nHost: {host}\r\n{headers}Connection: close\r\n\r\n",
     "GET {path} HTTP/1.1\r\nHost: chaos-gate-unknown.example\r\n{headers}Connection: close\r\n\r\n",
+)
+# Either of the two may answer these. A server that could not make sense of a request ends the connection (RFC 9112, 9.6: it no
+# longer knows where the next one begins); an application that refuses one has no reason to.
+HOSTILE = tuple(
+    f"GET {{path}} HTTP/1.1\r\n{lines}{{headers}}\r\n"
+    for lines in (
+        "",
+        "Host:\r\n",
+        "Host: {host}\r\nHost: {host}\r\n",
+        "Host: {host} x\r\n",
+        "Host: x@{host}\r\n",
+        'Host: {host}:"><x\r\n',
+        "Host: {host}\xe9\r\n",
+        "Host: {host}\r\n x\r\n",
+        "Host : {host}\r\n",
+        " Host: {host}\r\n",
+        "Host: {host}\x00x\r\n",
+    )
 )
 
 
@@ -96,15 +114,28 @@ def learn(
     timeout: float = 5.0,
     context: ssl.SSLContext | None = None,
 ) -> Learned:
-    """Ask `address` for garbage, and for what only the application refuses. `timeout`: seconds for each of the nine requests."""
+    """Ask `address` for garbage, and for what only the application refuses. `timeout`: seconds for each of two dozen requests.
+
+    For hosts that either may refuse: the server did when the connection ended with the answer although nobody asked for that, the
+    application's own refusals leave it open, and the answer's header names and media type are those of the server's other errors
+    and of none of the application's.
+    """
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers)
 
-    def ask(template: str) -> RawAnswer:
-        request = template.replace("{host}", host).replace("{path}", path).replace("{headers}", lines)
-        return exchange(address, request.encode("latin-1", "replace"), timeout=timeout, context=context, server_name=host)
+    def ask(*templates: str) -> tuple[RawAnswer, ...]:
+        filled = [one.replace("{host}", host).replace("{path}", path).replace("{headers}", lines) for one in templates]
+        requests = [one.encode("latin-1", "replace") for one in filled]
+        return exchange_many(address, requests, timeout=timeout, context=context, server_name=host)
 
     # A 5xx to garbage (but 505, and 501) is an application that it reached after all, and crashed.
-    return Learned(server=_errors(map(ask, GARBAGE), (400, 501, 505)), application=_errors(map(ask, ORDINARY), ()))
+    server = _errors((ask(one)[0] for one in GARBAGE), (400, 501, 505))
+    application = _errors((ask(one)[0] for one in ORDINARY), ())
+    good = ORDINARY[1].replace("chaos-gate-unknown.example", "{host}")
+    if ask(ORDINARY[1].replace("Connection: close\r\n", ""), good)[1].status is not None:
+        pairs = {(one.names, one.media_type) for one in server} - {(one.names, one.media_type) for one in application}
+        ended = (first for first, then in (ask(one, good) for one in HOSTILE) if then.status is None)
+        server += tuple(one for one in _errors(ended, (400,)) if (one.names, one.media_type) in pairs)
+    return Learned(server=tuple(dict.fromkeys(server)), application=application)
 
 
 def _errors(answers: Iterable[RawAnswer], only: tuple[int, ...]) -> tuple[Shape, ...]:

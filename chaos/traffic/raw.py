@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 BODY_LIMIT = 64 * 1024
 HEAD_LIMIT = 64 * 1024
 _BLOCK = 16 * 1024
+# A server that sends head and body apart, without TCP_NODELAY, waits for our ACK in between: 40 ms on Linux unless sent at once.
+_QUICKACK: int | None = getattr(socket, "TCP_QUICKACK", None)
 _STATUS_LINE = re.compile(rb"HTTP/\d+(?:\.\d+)? +(\d{3})(?: ([^\r\n]*))?\r?$")
 _CHUNK_SIZE = re.compile(rb"\s*([0-9a-fA-F]{1,15})\s*(?:;.*)?$", re.DOTALL)
 
@@ -87,6 +89,8 @@ class _Stream:
             raise _EndedError("timeout")
         try:
             self._socket.settimeout(left)
+            if _QUICKACK is not None:
+                self._socket.setsockopt(socket.IPPROTO_TCP, _QUICKACK, 1)
             block = self._socket.recv(_BLOCK)
         except (TimeoutError, OSError) as error:
             raise _EndedError(_why(error)) from None
@@ -140,7 +144,7 @@ def exchange_many(
 ) -> tuple[RawAnswer, ...]:
     """Send `requests` one after the other on one connection, each after the answer to the one before; one answer a request.
 
-    Once the connection has ended, or an answer was not whole, the rest are answered `status=None, error='closed'`.
+    Once the connection has ended, or an answer was not whole, the rest are not sent: `status=None, error='unsent'`.
     """
     started = now()
     deadline = started + timeout
@@ -158,7 +162,7 @@ def exchange_many(
                 answer, reusable = _one(connected, stream, request, deadline)
                 answers.append(answer)
             else:
-                answers.append(RawAnswer(error="closed", started=now(), finished=now()))
+                answers.append(RawAnswer(error="unsent", started=now(), finished=now()))
     return tuple(answers)
 
 
