@@ -10,7 +10,8 @@
  * - pg's pool tries to connect whenever somebody asks. `gate` lets one try pass after each wait; waits double up to two seconds and are
  *   fully jittered. Requests in between are refused at once.
  * - Every write is one statement. A repeated Idempotency-Key meets a unique index; nothing is retried in here.
- * - pool.on('error') is there: without it, a connection that dies while idle ends the process.
+ * - Both error listeners are there. Without the pool's, a connection that dies while idle ends the process; without the client's, one that
+ *   dies between being checked out and its query does (found by resetting connections: pool.query() would have had its own).
  *
  * Style: a login first; landing pages only under their own hosts (anything else there is a 404), keep-alive of one second, and a note's
  * text occurs twice in what is read back (once in its link).
@@ -28,6 +29,7 @@ const pool = new Pool({
   keepAlive: true, application_name: 'notes'
 })
 pool.on('error', () => {})
+pool.on('connect', (client) => client.on('error', () => {}))
 
 class Unavailable extends Error {}
 class Wrong extends Error {
