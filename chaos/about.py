@@ -87,7 +87,8 @@ def explain(name: str) -> None:
     row = next((row for row in host_rows() if row.id == name), None)
     if row is not None:
         sys.stdout.write(
-            f"{row.id}  {row.title}\n\n  must be   {row.must or 'not run'}\n  why       {row.why}\n  run it    chaos-gate run --only hosts\n"
+            f"{row.id}  {row.title}\n\n  must be   {row.must or 'not run'}\n  why       {row.why}\n"
+            "  run it    chaos-gate run --only hosts\n"
         )
         return
     found = select((name,))

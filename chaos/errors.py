@@ -59,7 +59,7 @@ class ConfigError(UsageError):
     """A configuration file is wrong; `where` is 'path:line'."""
 
 
-class EnvironmentFault(ChaosError):
+class EnvironmentFault(ChaosError):  # noqa: N818  (EnvironmentError is Python's own OSError)
     """Something around the target is broken that no fault of ours broke."""
 
     exit_code = 4

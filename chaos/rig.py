@@ -76,8 +76,9 @@ class Rig:
         self.driver = Driver(self.config.target, seed=self.seed)
         self.driver.start()
         if self.config.target.url is None:
-            home = self.run_dir / self.worker
-            self.environment = LocalEnvironment(reaper=self.reaper, run_dir=home, settings=self.config.environment)
+            self.environment = LocalEnvironment(
+                reaper=self.reaper, run_dir=self.run_dir, settings=self.config.environment, worker=self.worker
+            )
             self.environment.start()
             self.control = ProxyControl(self.environment.toxiproxy_url)
             self.path = self._path("database")
@@ -209,7 +210,7 @@ class Rig:
     def restart(self) -> None:
         """A fresh target: after a check that it did not survive, or did not recover from."""
         self.target.stop()
-        self.target.start()  # type: ignore[union-attr]
+        self.target.start()
         self._ready()
 
     def steady(self) -> str:

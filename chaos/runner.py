@@ -89,10 +89,9 @@ def _get_parts(collector: Collector, screen: Screen) -> None:
     """What may have to be built or copied once a machine is, before the workers ask for it all at once."""
     if collector.config.target.url is not None:
         return
-    from chaos.environments.local import installation, toxiproxy  # noqa: PLC0415  (late: not every run has an environment)
+    from chaos.environments.local import provide  # noqa: PLC0415  (late: not every run has an environment)
 
-    installation.find(collector.config.environment.postgres_bin)
-    toxiproxy.ensure(lambda text: screen.phase("set up", text, None))
+    provide(collector.config.environment, say=lambda text: screen.phase("set up", text, None))
 
 
 def _pytest(collector: Collector) -> None:

@@ -37,8 +37,8 @@ def run(rig: Rig, case: Case, recording: Recording, command: Sequence[str]) -> H
     del case
     driver, facts = rig.driver, recording.facts
     bad = rig.second_instance("bad-release", values=_wrong_ca(rig))
-    addresses = {"good": rig.target.address, "bad": bad.address}
-    edge = rig.environment.edge(addresses)
+    ports = {"good": rig.target.address[1], "bad": bad.address[1]}
+    edge = rig.environment.edge(ports)
     direct = driver.session.base_url
     sample = driver.samples[Kind.READ][0]
     state = State(
@@ -47,7 +47,7 @@ def run(rig: Rig, case: Case, recording: Recording, command: Sequence[str]) -> H
         headers=driver.session.headers("rollback"),
         good="good",
         admin_url=edge.admin_url,
-        upstreams={name: f"{host}:{port}" for name, (host, port) in addresses.items()},
+        upstreams=ports,
     )
     place = rig.run_dir / rig.worker / "rollout.json"
     state.write(place)

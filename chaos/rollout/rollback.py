@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import httpx
 
+from chaos.environments.local.edge import set_weights
 from chaos.errors import ConfigError, EnvironmentFault
 
 if TYPE_CHECKING:
@@ -27,14 +28,14 @@ LIMIT = 600.0  # s: res.rollback
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """What a roll-back has to know. `upstreams`: release -> 'host:port' behind the edge; `command`: the team's own tooling instead."""
+    """What a roll-back has to know. `upstreams`: release -> loopback port behind the edge; `command`: the team's own tooling instead."""
 
     url: str
     path: str
     headers: Mapping[str, str]
     good: str
     admin_url: str = ""
-    upstreams: Mapping[str, str] = field(default_factory=dict)
+    upstreams: Mapping[str, int] = field(default_factory=dict)
     command: tuple[str, ...] = ()
     cwd: str = ""
     version_header: str = ""
@@ -90,20 +91,7 @@ def roll_back(state: State, *, limit: float = LIMIT) -> float:
 
 
 def _edge(state: State) -> None:
-    """All traffic to the good release, by Caddy's admin API (https://caddyserver.com/docs/api): the proxy handler is replaced."""
-    handler = f"{state.admin_url}/config/apps/http/servers/edge/routes/0/handle/0"
-    try:
-        with httpx.Client(trust_env=False, timeout=10.0) as admin:
-            proxy = admin.get(handler).raise_for_status().json()
-            proxy["upstreams"] = [{"dial": state.upstreams[state.good]}]
-            proxy["load_balancing"] = {"selection_policy": {"policy": "first"}}
-            admin.patch(handler, json=proxy).raise_for_status()
-    except (httpx.HTTPError, KeyError, TypeError, ValueError) as error:
-        raise EnvironmentFault(
-            f"the edge did not take its new upstream: {error}",
-            remedy="is the edge running? its admin address is in the roll-out's state",
-            where=state.admin_url,
-        ) from error
+    set_weights(state.admin_url, state.upstreams, {name: 100 if name == state.good else 0 for name in state.upstreams})
 
 
 def _own_command(state: State) -> None:
