@@ -308,7 +308,7 @@ class Reaper:
 
     def _dismiss_watchdog(self, *, clean: bool) -> None:
         if clean:
-            with suppress(OSError):
+            with suppress(OSError, ValueError):  # it was ended
                 os.write(self._pipe().fileno(), b'{"bye": true}\n')
         self._reap_watchdog()
 
