@@ -1,0 +1,44 @@
+"""Services of two other frameworks with one defect each: red at the right gate, and at no other.
+
+Each run holds the defect's own checks and, beside them, a sample of everything else, so that 'no other' is more than a word.
+"""
+
+import pytest
+
+from tests.detection.conftest import TARGETS
+
+SAMPLE = ("steady", "hosts", "network.refused.pooled", "C16.reconnect")
+DEFECTS = {
+    "verify_ca": ("sec.verify_full", ("C3.reconnect", "C3.start")),
+    "require": ("sec.verify_full", ("C16.start",)),
+    "prefer": ("sec.verify_full", ("P1.reconnect",)),
+    "no_connect_timeout": ("res.network", ("network.blackhole.new",)),
+    "no_query_timeout": ("res.network", ("network.blackhole.pooled",)),
+    "no_reconnect": ("res.network", ("network.cut.pooled",)),
+    "exits_on_outage": ("res.network", ("restart.fast",)),
+    "liveness_db": ("res.network", ("restart.fast",)),
+    "crash_on_db_error": ("rel.error_schema", ("restart.fast",)),
+    "plain_text_errors": ("rel.error_schema", ()),
+    "status_member_wrong": ("rel.error_schema", ()),
+    "invalid_hits_db_first": ("rel.no_400_to_500", ("restart.fast",)),
+    "any_host": ("sec.unknown_host_2xx", ()),
+    "wildcard_suffix_match": ("sec.unknown_host_2xx", ()),
+    "double_write": ("res.durability", ()),
+}
+SERVICES = {"flask": TARGETS / "flask_psycopg2" / "chaos.toml", "aiohttp": TARGETS / "aiohttp_asyncpg" / "chaos.toml"}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("defect", DEFECTS)
+def test_red_at_its_own_gate_and_no_other(suite, service, defect):
+    gate, own = DEFECTS[defect]
+    result = suite(SERVICES[service], env={"DEFECT": defect}, only=(*SAMPLE, *own))
+    assert result.failed == {gate}, result.failed_checks
+    assert (result.code, result.evidence["verdict"]) == (1, "NO-GO")
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_healthy_is_clear(suite, service):
+    result = suite(SERVICES[service], workers=4)
+    assert result.failed == set(), result.failed_checks
+    assert (result.code, result.evidence["verdict"]) == (0, "CLEAR"), result.shown
