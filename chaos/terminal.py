@@ -119,13 +119,13 @@ class Screen:
         self.close()
         verdict = Text.assemble((run.verdict.value, VERDICTS[run.verdict]), "  ", self._clean(words.sentence(run)))
         self._print(Text(""), *self._wrapped(verdict, 2))
-        shown = [gate for gate in words.worst_first(run.gates) if gate.outcome is not Outcome.NOT_APPLICABLE]
-        for line in self._table(shown):
+        groups = _aside(run)
+        aside = {gate.id for _, those in groups for gate in those}
+        for line in self._table([gate for gate in words.worst_first(run.gates) if gate.id not in aside]):
             self._print(line)
-        absent = run.of(Outcome.NOT_APPLICABLE)
-        if absent:
-            names = ", ".join(gate.id for gate in absent)
-            self._print(*self._wrapped(Text.assemble("  ", (f"not applicable: {names}", "dim")), 18))
+        for what, those in groups:
+            names = ", ".join(gate.id for gate in those)
+            self._print(*self._wrapped(Text.assemble("  ", (f"{what}: {names}", "dim")), 4))
         self._failures(run.failures)
         self._print(Text(""), *self._paths(directory))
 
@@ -158,14 +158,14 @@ class Screen:
             return []
         first = max(len(gate.id) for gate, _, _ in rows) + 4
         start = first + max(len(words.LABELS[gate.outcome]) for gate, _, _ in rows) + 2
-        middle = min(max(len(seen) for _, seen, _ in rows), 44) + 2
+        middle = min(max((len(seen) for _, seen, bound in rows if bound), default=0), 48) + 2
         lines: list[Text] = []
         for gate, seen, bound in rows:
             label = words.LABELS[gate.outcome]
             line = Text.assemble(
                 f"  {gate.id}".ljust(first),
                 (label.ljust(start - first), STYLES[gate.outcome]),
-                seen.ljust(middle if bound else 0),
+                seen.ljust(max(middle, len(seen) + 2)) if bound else seen,
             )
             fits = line.cell_len + len(bound) <= self.width or not self._console.is_terminal
             if bound and fits:
@@ -313,10 +313,22 @@ def _lstripped(tail: Text) -> tuple[Text, ...]:
 
 def _rest(gate: GateResult) -> str:
     """The part of a reason behind what `observed` showed, for gates without a bound."""
-    if gate.outcome not in {Outcome.FAIL, Outcome.INCONCLUSIVE} or gate.bound is not None:
-        return ""
+    if gate.outcome is not Outcome.INCONCLUSIVE or gate.bound is not None:
+        return ""  # a failure is told in full below
     seen = words.observed(gate)
     return gate.reason.removeprefix(seen).lstrip(":; ")
+
+
+def _aside(run: Run) -> list[tuple[str, list[GateResult]]]:
+    """Gates that need no line each: not applicable, or not looked into and another run's business (by who can settle them)."""
+    must = set(words.due(run))
+    groups: dict[str, list[GateResult]] = {}
+    for gate in run.not_proven:
+        if not gate.n and not gate.checks and gate not in must:
+            groups.setdefault(f"not looked into ({words.prover(gate.id) or 'another run'} can)", []).append(gate)
+    if absent := run.of(Outcome.NOT_APPLICABLE):
+        groups["not applicable"] = list(absent)
+    return list(groups.items())
 
 
 def run_json(run: Run) -> str:

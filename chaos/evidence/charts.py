@@ -23,10 +23,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, MUTED, GRID = "#0a0001", "#0a0002", "#0a0003"
-GOOD, REFUSED, SILENT, SHADE, AREA, HOSTILE, LIMIT = "#0a0004", "#0a0005", "#0a0006", "#0a0007", "#0a0008", "#0a0009", "#0a0010"
+GOOD, REFUSED, SILENT, SHADE = "#0a0004", "#0a0005", "#0a0006", "#0a0007"
+AREA, HOSTILE, LIMIT, HATCH = "#0a0008", "#0a0009", "#0a0010", "#0a0011"
 VARIABLES = {
     INK: "ink", MUTED: "muted", GRID: "line", GOOD: "good", REFUSED: "refused", SILENT: "silent", SHADE: "shade", AREA: "area",
-    HOSTILE: "hostile", LIMIT: "limit",
+    HOSTILE: "hostile", LIMIT: "limit", HATCH: "hatch",
 }  # fmt: skip
 WIDE, NARROW = 10.2, 4.1  # inches: 734 and 295 units of the drawing, shown on some 1,100 and 350 pixels
 MOST_LANES, MOST_ROWS = 8, 32
@@ -71,7 +72,7 @@ def _svg(name: str, label: str, draw: Draw, width: float) -> str:
 
     logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it tells users of its cache
     out = io.StringIO()
-    with rc_context(_RC):
+    with rc_context(_RC if width == WIDE else _RC | {"font.size": 9.5}):
         figure = Figure(figsize=(width, 2.0))
         FigureCanvasSVG(figure)
         tips = draw(figure, width)
@@ -114,7 +115,10 @@ def _strokes(axes: Axes, strokes: Sequence[tuple[Point, Point]], color: str, wid
         return
     vertices = [vertex for stroke in strokes for vertex in stroke]
     path = Path(vertices, [Path.MOVETO, Path.LINETO] * len(strokes))
-    axes.add_patch(PathPatch(path, facecolor="none", edgecolor=color, linewidth=width, joinstyle="round", **more))
+    patch = PathPatch(
+        path, facecolor="none", edgecolor=color, linewidth=width, joinstyle="round", transform=axes.transData, **more
+    )
+    axes.add_artist(patch)  # not add_patch: that would take seconds to find limits that are set anyway
 
 
 def _crosses(axes: Axes, points: Iterable[Point], color: str, across: float) -> None:
@@ -152,7 +156,7 @@ def _shade(axes: Axes, faults: Iterable[Fault], width: float, tips: dict[str, st
             one.start,
             one.end,
             facecolor=SHADE if one.took else "none",
-            edgecolor="none" if one.took else SHADE,
+            edgecolor="none" if one.took else HATCH,
             hatch=None if one.took else "////",
             linewidth=0,
             zorder=0,
@@ -195,7 +199,7 @@ def latency(series: Series) -> Draw:
             _dots(axes, lane.refused.values(), REFUSED, size * 1.35)
             _crosses(axes, lane.silent.values(), SILENT, series.span / width / 72 * 1.6)
             if len(lanes) > 1:
-                axes.text(0.004, 0.03, name, transform=axes.transAxes, fontsize=7.5, va="bottom")
+                axes.text(0.998, 0.97, name, transform=axes.transAxes, fontsize="small", va="top", ha="right")
         return tips
 
     return draw
@@ -211,7 +215,7 @@ def recoveries(series: Series, limit: float) -> Draw:
 
     def draw(figure: Figure, width: float) -> dict[str, str]:
         narrow = width < 6
-        step = 0.34 if narrow else 0.215
+        step = 0.38 if narrow else 0.215
         height = 0.62 + step * len(rows)
         figure.set_size_inches(width, height)
         left = 0.12 if narrow else 3.25
@@ -229,10 +233,12 @@ def recoveries(series: Series, limit: float) -> Draw:
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g} s")
         if drawn_limit:
             axes.axvline(drawn_limit, color=LIMIT, linewidth=1, linestyle=(0, (4, 3)))
-            axes.text(drawn_limit, -0.62 - (0.35 if narrow else 0), f"limit {limit:g} s", ha="right", va="bottom", fontsize=7.5)
+            axes.text(
+                drawn_limit, -0.62 - (0.35 if narrow else 0), f"limit {limit:g} s", ha="right", va="bottom", fontsize="small"
+            )
         for index, (label, values) in enumerate(rows):
             axes.axhline(index, color=GRID, linewidth=0.5, zorder=0)
-            where: dict[str, Any] = {"x": 0.0, "y": index - 0.4, "ha": "left", "va": "center", "fontsize": 7.5}
+            where: dict[str, Any] = {"x": 0.0, "y": index - 0.4, "ha": "left", "va": "center", "fontsize": "medium"}
             if not narrow:
                 where = {"x": -0.012, "y": index, "ha": "right", "va": "center", "transform": axes.get_yaxis_transform()}
             axes.text(s=_short(label, 52), **where)
@@ -243,7 +249,7 @@ def recoveries(series: Series, limit: float) -> Draw:
                     [at], [index], marker=mark, markersize=6, color=SILENT if missed else GOOD, markeredgewidth=0, clip_on=False
                 )
                 if value is None and not narrow:
-                    axes.text(edge, index, "  never", ha="left", va="center", fontsize=7.5)
+                    axes.text(edge * 1.012, index, "never", ha="left", va="center", fontsize="small")
         return {}
 
     return draw
@@ -289,13 +295,13 @@ def connections(series: Series) -> Draw:
         upper.set_ylim(0, max([*levels, 4]) * 1.12)
         upper.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         upper.grid(visible=True, axis="y")
-        upper.text(0.004, 0.97, "open at once", transform=upper.transAxes, va="top", fontsize=7.5)
+        upper.text(0.004, 0.97, "open at once", transform=upper.transAxes, va="top", fontsize="small")
         rug.set_ylim(len(RUGS), 0)
         rug.set_yticks([])
         for row, (kind, label, color) in enumerate(RUGS):
             at = {round(start / series.span * 1400): start for start, _, found in series.sessions if found == kind}
             _strokes(rug, [((start, row + 0.52), (start, row + 0.95)) for start in at.values()], color, 0.8)
-            rug.text(0.004, row + 0.05, label, transform=rug.get_yaxis_transform(), va="top", fontsize=7.5)
+            rug.text(0.004, row + 0.05, label, transform=rug.get_yaxis_transform(), va="top", fontsize="small")
         return {}
 
     return draw

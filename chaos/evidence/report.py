@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -87,6 +88,7 @@ def report(run: Run, *, before: Evidence | None = None, damaged: Sequence[str] =
         return redact(text, hidden)
 
     series = collect(run.recordings(), started=run.started, finished=run.finished, clean=clean)
+    aside = _aside(run)
     environment = Environment(
         loader=PackageLoader("chaos.evidence", "templates"),
         autoescape=True,
@@ -96,13 +98,15 @@ def report(run: Run, *, before: Evidence | None = None, damaged: Sequence[str] =
         # every text that the template puts out goes through it; what is marked safe is our own drawing
         finalize=lambda value: clean(value) if type(value) is str else value,
     )
+    environment.filters["tight"] = _tight
     return environment.get_template("report.html.j2").render(
         run=run,
         tone=VERDICT_TONES[run.verdict],
         sentence=words.sentence(run),
         tally=_tally(run),
         facts=_facts(run),
-        gates=[_gate(run, gate) for gate in words.worst_first(run.gates)],
+        gates=[_gate(run, gate) for gate in words.worst_first(run.gates) if gate.id not in aside],
+        aside=[_gate(run, gate) for gate in words.worst_first(run.gates) if gate.id in aside],
         failures=[_failure(run, series, one, number) for number, one in enumerate(run.failures[:FULL], 1)],
         more_failures=run.failures[FULL:],
         drawings=_drawings(run, series),
@@ -120,6 +124,11 @@ def report(run: Run, *, before: Evidence | None = None, damaged: Sequence[str] =
 
 
 # -- numbers ---------------------------------------------------------------------------------------------------------------------
+
+
+def _tight(text: str) -> str:
+    """No line break between a number and its unit."""
+    return re.sub(r"(?<=\d) (?=(?:ms|s|min|h|%)(?!\w))", "\N{NO-BREAK SPACE}", text)
 
 
 def _when(seconds: float) -> str:
@@ -151,11 +160,14 @@ def _tally(run: Run) -> list[tuple[str, str, int, float]]:
     return [(tone, name, count, round(100 * count / total, 2)) for tone, name, count in found if count]
 
 
+def _aside(run: Run) -> frozenset[str]:
+    """Gates that this run has nothing to say about: not applicable, or not looked into and another run's business."""
+    must = {gate.id for gate in words.due(run)}
+    out = {gate.id for gate in run.of(Outcome.NOT_APPLICABLE)}
+    return frozenset(out | {gate.id for gate in run.not_proven if not gate.n and not gate.checks and gate.id not in must})
+
+
 def _gate(run: Run, gate: GateResult) -> GateView:
-    bound = ""
-    if gate.bound is not None and gate.n:
-        low, high = gate.bound
-        bound = f"at most {words.percent(high)}" if low <= 0 else f"{words.percent(low)} to {words.percent(high)}"
     return GateView(
         id=gate.id,
         title=words.title(run, gate.id),
@@ -164,8 +176,8 @@ def _gate(run: Run, gate: GateResult) -> GateView:
         measured=words.measured(gate),
         threshold=gate.threshold,
         n=f"{gate.n:,}" if gate.n else "",
-        bound=bound,
-        reason=gate.reason,
+        bound=words.bound(gate),
+        reason=words.reason(gate),
         prover=words.prover(gate.id),
     )
 
@@ -173,6 +185,7 @@ def _gate(run: Run, gate: GateResult) -> GateView:
 def _failure(run: Run, series: Series, one: Finding, number: int) -> Failure:
     title = series.titles.get(one.experiment, "")
     broken = one.fault or title or one.experiment
+    count = f"{one.bad:,} of {one.n:,}"
     took = {True: "It was seen to take effect.", False: "It was not seen to take effect.", None: ""}[one.took_effect]
     return Failure(
         anchor=f"failure-{number}",
@@ -183,7 +196,7 @@ def _failure(run: Run, series: Series, one: Finding, number: int) -> Failure:
         took=took,
         expected=one.expected,
         seen=one.detail,
-        count=f"{one.bad:,} of {one.n:,} observations" if one.bad and one.n > 1 else "",
+        count=f"{count} observations" if one.bad and one.n > 1 and count not in one.detail else "",
         examples=one.examples[:EXAMPLES],
         more=max(0, len(one.examples) - EXAMPLES),
         rerun=one.rerun or f"chaos-gate run --only {one.check} --seed {run.seed}",

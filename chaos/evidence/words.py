@@ -78,7 +78,7 @@ def duration(seconds: float) -> str:
     if seconds < 0.0995:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 99.5:
-        return f"{seconds:.2f} s" if seconds < 0.995 else f"{seconds:.1f} s"
+        return f"{seconds:.2f} s" if seconds < 0.995 else f"{seconds:.1f}".removesuffix(".0") + " s"
     minutes, rest = divmod(round(seconds), 60)
     if minutes < 100:
         return f"{minutes} min {rest} s" if rest else f"{minutes} min"
@@ -111,7 +111,7 @@ def observed(gate: GateResult) -> str:
     bad = bad_count(gate)
     if gate.id in BAD and bad is not None:
         return f"{bad:,} of {gate.n:,} {BAD[gate.id]}"
-    return re.split(r": bound |; proof needs |; ", gate.reason, maxsplit=1)[0]
+    return _head(gate.reason)
 
 
 def measured(gate: GateResult) -> str:
@@ -124,8 +124,37 @@ def measured(gate: GateResult) -> str:
     if known and known.rule == "demonstrated":
         return f"{gate.n - round(gate.measured)} of {gate.n}"
     if known and known.rule in {"rate", "worst_class"}:
-        return percent(gate.measured)
-    return f"{gate.measured:,g}"
+        return percent(1 - gate.measured if good(gate) else gate.measured) + (" slower" if known.seconds else "")
+    return f"{gate.measured:,g}" if not good(gate) else percent(1 - gate.measured / gate.n)
+
+
+def good(gate: GateResult) -> bool:
+    """Whether the threshold is about the good share ('>= 99.9 %'), though what is counted is always the bad one."""
+    return gate.threshold.startswith(">=") or gate.threshold == "100 %"
+
+
+def bound(gate: GateResult) -> str:
+    """The bound in the threshold's own direction: 'at most 3.9 %', 'at least 99.98 %', '2.0 % to 5.7 %'; '' without one."""
+    if gate.bound is None or not gate.n:
+        return ""
+    low, high = gate.bound
+    if good(gate):
+        return f"at least {percent(1 - high)}" if low <= 0 else f"{percent(1 - high)} to {percent(1 - low)}"
+    return f"at most {percent(high)}" if low <= 0 else f"{percent(low)} to {percent(high)}"
+
+
+def reason(gate: GateResult) -> str:
+    """The gate's reason, with its counts in the words of `observed`."""
+    bad = bad_count(gate)
+    if gate.outcome in {Outcome.NOT_APPLICABLE, Outcome.WAIVED} or gate.id not in BAD or bad is None:
+        return gate.reason
+    if not re.match(rf"{bad:,} of {gate.n:,} ", gate.reason):
+        return gate.reason
+    return observed(gate) + gate.reason[len(_head(gate.reason)) :]
+
+
+def _head(text: str) -> str:
+    return re.split(r": bound |; ", text, maxsplit=1)[0]
 
 
 def bounded(gate: GateResult) -> str:
@@ -170,12 +199,19 @@ def sentence(run: Run, *, dot: str = " \N{MIDDLE DOT} ") -> str:
         parts.append(f"{len(must)} that this run must prove not proven ({names})")
         open_ones -= len(must)
     if open_ones:
-        # only what a soak really can settle is promised of one
-        can = any(prover(gate.id) == PROVERS["soak"] for gate in run.not_proven) and run.profile != "soak"
-        parts.append(f"{open_ones} not proven here" + (" (a soak can: chaos-gate soak)" if can else ""))
+        parts.append(f"{open_ones} not proven here{_promise(run, open_ones)}")
     parts += [f"{waived} waived"] if waived else []
     parts += [f"{out} not applicable"] if out else []
     return dot.join(parts)
+
+
+def _promise(run: Run, open_ones: int) -> str:
+    """What a soak can do about it: no more is promised of one than it can settle."""
+    must, known = set(due(run)), catalogue()
+    can = sum(gate.id in known and known[gate.id].due("soak") for gate in run.not_proven if gate not in must)
+    if not can or run.profile == "soak":
+        return ""
+    return " (a soak can: chaos-gate soak)" if can == open_ones else f" (a soak can settle {can}: chaos-gate soak)"
 
 
 def worst_first(results: Iterable[GateResult]) -> list[GateResult]:
