@@ -1,0 +1,110 @@
+"""What the wire can be told to be. Data only: `acts.py` plays it, one function for each.
+
+A row of the catalogue that none of these covers (the rest of P and A) becomes another dataclass here, a member of `Behaviour`, and
+a function in `acts.ACTS`; streams, records and the ladder are ready for it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from chaos.errors import UsageError
+
+if TYPE_CHECKING:
+    from chaos.certs import Identity
+
+EOF: Literal["eof"] = "eof"
+RST: Literal["rst"] = "rst"
+
+
+@dataclass(frozen=True, slots=True)
+class Relay:
+    """Every byte passes unchanged, in both directions; so does every end, as the FIN or the RST that it was."""
+
+    @property
+    def name(self) -> str:
+        """For Connection.behaviour."""
+        return "relay"
+
+
+@dataclass(frozen=True, slots=True)
+class Impostor:
+    """Answers S and terminates TLS with a certificate of its own choice.
+
+    After StartupMessage it does as `then` says:
+    'close': a FATAL 57P03, and the end.
+    'ask':   asks for SCRAM as a real server does, and refuses the proof, whatever it is.
+    'relay': logs in to the real PostgreSQL over a TLS session of its own and relays what both say. With the real server's
+             certificate SCRAM-SHA-256-PLUS holds through it (RFC 5929 4.1 binds to the certificate, not to the session); with
+             another one PostgreSQL refuses clients that bind.
+
+    A client that skips TLS gets the same in the clear. `label` names it in the records in place of the certificate's name.
+    """
+
+    identity: Identity
+    then: Literal["close", "relay", "ask"] = "close"
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        _one_of("Impostor.then", self.then, ("close", "relay", "ask"))
+
+    @property
+    def name(self) -> str:
+        """For Connection.behaviour: 'impostor:expired'."""
+        return f"impostor:{self.label or self.identity.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Answers an SSLRequest with these bytes, or 'eof', or 'rst' (rows P1 to P4), then watches whether the client goes on.
+
+    b"E" alone becomes a whole ErrorResponse. A StartupMessage that follows is recorded, and that is the end.
+    """
+
+    answer: bytes | Literal["eof", "rst"] = b"N"
+    label: str = ""
+
+    def __post_init__(self) -> None:
+        if isinstance(self.answer, str):
+            _one_of("Refuse.answer", self.answer, (EOF, RST))
+        elif not self.answer:
+            raise UsageError("an empty answer is no answer", remedy="use Stall('accept') for silence, 'eof' for an end", where="Refuse")
+
+    @property
+    def name(self) -> str:
+        """For Connection.behaviour: 'refuse:N'."""
+        if isinstance(self.answer, str):
+            return f"refuse:{self.label or self.answer}"
+        first = self.answer[:1]
+        return f"refuse:{self.label or (first.decode('ascii') if first.isalnum() else first.hex())}"
+
+
+@dataclass(frozen=True, slots=True)
+class Stall:
+    """Goes silent at one place and stays so until the client gives up (row P8).
+
+    'accept': after the TCP handshake. 'after_S': after the answer to SSLRequest. 'in_tls': after half of the server's first flight.
+    'after_startup': TLS is through and StartupMessage has been read. The last two need an identity.
+    """
+
+    where: Literal["accept", "after_S", "in_tls", "after_startup"] = "accept"
+    identity: Identity | None = None
+
+    def __post_init__(self) -> None:
+        _one_of("Stall.where", self.where, ("accept", "after_S", "in_tls", "after_startup"))
+        if self.where in {"in_tls", "after_startup"} and self.identity is None:
+            raise UsageError(f"a stall {self.where} speaks TLS", remedy="give it an identity", where="Stall")
+
+    @property
+    def name(self) -> str:
+        """For Connection.behaviour: 'stall:after_S'."""
+        return f"stall:{self.where}"
+
+
+Behaviour = Relay | Impostor | Refuse | Stall
+
+
+def _one_of(where: str, value: object, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise UsageError(f"{value!r} is not known", remedy=f"use one of {', '.join(known)}", where=where)

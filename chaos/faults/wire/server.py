@@ -1,0 +1,164 @@
+"""The wire's listener, and the thread with the loop that everything happens in."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import socket
+import threading
+from typing import TYPE_CHECKING, Literal
+
+from chaos.errors import CleanupFailed, PartFailed
+from chaos.faults.wire.acts import Scene, perform
+from chaos.faults.wire.behaviours import Behaviour, Impostor, Relay, Stall
+from chaos.faults.wire.channel import Clear, server_context
+from chaos.faults.wire.record import Ledger
+
+if TYPE_CHECKING:
+    import ssl
+    from concurrent.futures import Future
+
+    from chaos.model import Connection
+
+_BACKLOG = 4096
+_PATIENCE = 10.0  # s for the loop to do what it is told
+_SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
+
+
+class Wire:
+    """A listener on 127.0.0.1 in front of `upstream`, in a thread of its own. All methods can be called from any thread.
+
+    It relays until it is told otherwise by `behave`. `upstream` may be set at any time, for the connections to come. `errors` holds
+    the wire's own failures (bugs, no more descriptors): when there are any, what it recorded must not be trusted.
+    """
+
+    def __init__(self, upstream: tuple[str, int]) -> None:
+        self.upstream = upstream
+        self.port = 0
+        self._errors: list[str] = []
+        self._ledger = Ledger()
+        self._playing: tuple[Behaviour, ssl.SSLContext | None] = (Relay(), None)
+        self._scenes: dict[asyncio.Task[None], Scene] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> int:
+        """Listen; the port. A second start changes nothing. PartFailed when it cannot."""
+        if self._thread is not None:
+            return self.port
+        try:
+            listener = socket.socket()
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(("127.0.0.1", self.port))
+            listener.listen(_BACKLOG)
+        except OSError as error:
+            listener.close()
+            remedy = "free a port on 127.0.0.1"
+            raise PartFailed(f"it cannot listen: {error}", remedy=remedy, where="wire") from error
+        listener.setblocking(False)
+        self.port = listener.getsockname()[1]
+        ready = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(listener, ready), name=f"wire:{self.port}", daemon=True)
+        self._thread.start()
+        ready.wait(_PATIENCE)
+        return self.port
+
+    def stop(self) -> None:
+        """Cut every connection and stop listening. A second stop changes nothing. CleanupFailed when the thread does not end."""
+        thread, loop = self._thread, self._loop
+        if thread is None or loop is None:
+            return
+        self._thread = self._loop = None
+        with contextlib.suppress(RuntimeError):  # the loop has ended by itself
+            loop.call_soon_threadsafe(loop.stop)
+        thread.join(_PATIENCE)
+        if thread.is_alive():
+            remedy = "end this process; the wire has no other resource"
+            raise CleanupFailed("its thread does not end", remedy=remedy, where="wire")
+
+    def behave(self, behaviour: Behaviour) -> None:
+        """What connections accepted from now on will meet. UsageError when its certificate cannot be served."""
+        identity = behaviour.identity if isinstance(behaviour, Impostor | Stall) else None
+        self._playing = (behaviour, server_context(identity) if identity else None)
+
+    def sever(self, how: Literal["rst", "fin"] = "rst") -> int:
+        """Cut every open connection, on both sides, and say how many there were. They are closed when this returns."""
+        loop = self._loop
+        if loop is None:
+            return 0
+        done: Future[int] = asyncio.run_coroutine_threadsafe(self._sever(how), loop)
+        try:
+            return done.result(_PATIENCE)
+        except TimeoutError as error:
+            remedy = "end this process; the wire's loop is stuck"
+            raise CleanupFailed("connections could not be cut", remedy=remedy, where="wire") from error
+
+    def connections(self, since: float = 0.0) -> tuple[Connection, ...]:
+        """Snapshots of all connections accepted at `since` (chaos.model.now) or later, also of those that are still open."""
+        return self._ledger.since(since)
+
+    @property
+    def errors(self) -> tuple[str, ...]:
+        """What went wrong in the wire itself."""
+        dropped = self._ledger.dropped
+        return (*self._errors, *([f"{dropped} old records were dropped"] if dropped else []))
+
+    # -- in the wire's own thread -----------------------------------------------------------------------------------------------
+
+    def _run(self, listener: socket.socket, ready: threading.Event) -> None:
+        loop = asyncio.new_event_loop()
+        self._loop = loop
+        loop.set_exception_handler(lambda _, context: self._errors.append(str(context.get("exception") or context["message"])))
+        accepting = loop.create_task(self._accept(loop, listener))
+        ready.set()
+        try:
+            loop.run_forever()
+            accepting.cancel()
+            loop.run_until_complete(asyncio.gather(accepting, return_exceptions=True))
+            loop.run_until_complete(self._sever("rst"))
+        finally:
+            listener.close()
+            loop.close()
+
+    async def _accept(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
+        while True:
+            try:
+                link, _ = await loop.sock_accept(listener)
+            except OSError as error:
+                if error.errno in _SHORT:
+                    self._errors.append(f"no connection can be accepted: {error.strerror}")
+                    await asyncio.sleep(0.1)
+                await asyncio.sleep(0.001)  # otherwise the client has gone already
+                continue
+            behaviour, context = self._playing
+            link.setblocking(False)
+            with contextlib.suppress(OSError):
+                link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            record = self._ledger.open(behaviour.name)
+            scene = Scene(Clear(link, record), record, self.upstream, context)
+            task = loop.create_task(perform(scene, behaviour))
+            self._scenes[task] = scene
+            task.add_done_callback(self._forget)
+            await asyncio.sleep(0)  # a crowd at the door must not keep those inside from being served
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        scene = self._scenes.pop(task)
+        scene.close()  # a task that was cancelled before its first step has closed nothing
+        if not scene.record.finished:
+            scene.record.finish()
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._errors.append(f"connection {scene.record.id}: {error!r}")
+
+    async def _sever(self, how: Literal["rst", "fin"]) -> int:
+        scenes = dict(self._scenes)
+        for task, scene in scenes.items():
+            scene.record.end("wire", how.upper())
+            if how == "rst":
+                scene.reset()
+            else:
+                scene.client.shut()
+            task.cancel()
+        await asyncio.gather(*scenes, return_exceptions=True)
+        return len(scenes)
