@@ -94,7 +94,7 @@ def judge(history: History, *, policy: Mapping[str, str] | None = None, limit: f
     shapes = _Shapes.of(asked)
     sick = _control(by_row.get("H61", []))
     found = [_row(row, by_row.get(row.id, []), shapes, (policy or {}).get(row.id, "report"), sick) for row in rows()]
-    return [one if one.check != "H46" else _derived(asked) for one in found] + [
+    return [one if one.check != "H46" else _derived(asked, policy or {}) for one in found] + [
         _rate(counted, asked, limit=limit, sick=sick) for counted in rates(history)[REFUSED_400]
     ]
 
@@ -103,39 +103,58 @@ def rates(history: History) -> dict[str, list[tuple[str, int, int]]]:
     """Gate -> (class, bad, n) of each class of input: of n refusals, how many were something else than 400."""
     kinds = {row.id: row.kind for row in rows()}
     n, bad = Counter[str](), Counter[str]()
-    for one in history.operations:
+    for one in _refusals([one for one in history.operations if one.kind is Kind.HOST]):
         kind = kinds.get(one.row, "")
-        if one.kind is Kind.HOST and kind in RATES and not opened(one) and one.status not in UNDECIDED:
-            n[kind] += 1
-            bad[kind] += one.status != 400
+        n[kind] += 1
+        bad[kind] += one.status != 400
     return {REFUSED_400: [(kind, bad[kind], n[kind]) for kind in RATES]}
+
+
+def _refusals(asked: Sequence[Operation]) -> list[Operation]:
+    """Those in which a host was refused: not let in, and not undecided.
+
+    Where unknown hosts are redirected to themselves, so are requests that name no evil host to be redirected to (no Host, a bad
+    port): the same defect, and no refusal either.
+    """
+    redirects = _redirects(asked)
+    return [one for one in asked if not (opened(one) or one.status in UNDECIDED or (redirects and _redirected(one)))]
+
+
+def _redirected(one: Operation) -> bool:
+    return one.status is not None and 300 <= one.status < 400
+
+
+def _redirects(asked: Sequence[Operation]) -> bool:
+    """Whether unknown hosts are redirected to themselves: one defect, which the unknown hosts' own rows show."""
+    return any(one.row == "H01" and _redirected(one) and opened(one) for one in asked)
 
 
 def opened(one: Operation) -> bool:
     """Whether a host that must be refused was let in: 2xx, 101, or a redirect to where that host names."""
     if one.status is None:
         return False
-    redirected = 300 <= one.status < 400 and one.error.startswith(("reflected in location", "reflected in refresh"))
-    return 200 <= one.status < 300 or one.status == 101 or redirected
+    leads = _redirected(one) and one.error.startswith(("reflected in location", "reflected in refresh"))
+    return 200 <= one.status < 300 or one.status == 101 or leads
 
 
 @dataclass(frozen=True, slots=True)
 class _Shapes:
-    """How this target refuses: (status, media type, masked body) of its answers to unknown names."""
+    """How this target refuses unknown names: (status, media type, masked body) of its answers, and whether it redirects them."""
 
     refusals: frozenset[tuple[int, str, str]]
+    redirects: bool
 
     @classmethod
     def of(cls, asked: Sequence[Operation]) -> _Shapes:
         unknown = (one for one in asked if one.row == "H01" and one.status is not None and one.status >= 400)
-        return cls(frozenset(_shape(one) for one in unknown if one.status not in UNDECIDED))
+        return cls(frozenset(_shape(one) for one in unknown if one.status not in UNDECIDED), _redirects(asked))
 
 
 def _shape(one: Operation) -> tuple[int, str, str]:
     """An answer without what differs from one to the next: host names, numbers, ids, the path."""
     body = one.body
     named = re.findall(r"[\w-]+(?:\.[\w-]+)+", one.sample)
-    for text in (one.unique, one.path, one.request_id, *named):
+    for text in sorted({one.unique, one.path, one.request_id, *named}, key=len, reverse=True):
         body = re.sub(re.escape(text), "~", body, flags=re.IGNORECASE) if text else body
     return one.status or 0, one.media_type.partition(";")[0].strip().lower(), _MASKED.sub("#", body)
 
@@ -213,7 +232,7 @@ def _expected(row: Row, must: str) -> str:
 def _reported(row: Row, asked: Sequence[Operation], shapes: _Shapes, gate: str) -> Finding:
     """A row on which good services differ: said, not judged - but for an evil name that comes back, which is never good."""
     reflecting = [one for one in asked if _reflects(one)]
-    if reflecting:
+    if reflecting and not (shapes.redirects and all(map(_redirected, reflecting))):  # that defect is the unknown hosts' own
         return Finding(
             check=row.id,
             gate=PENTEST,
@@ -239,17 +258,22 @@ def _reflects(one: Operation) -> bool:
     return one.error.startswith("reflected")
 
 
-def _derived(asked: Sequence[Operation]) -> Finding:
-    """H46: refusals that are built from the evil name all the same. What rows of their own judge is theirs."""
-    theirs = {row.id for row in rows() if row.must in {"ignore", "policy"}}
-    refusals = [one for one in asked if one.unique and one.row not in theirs and one.status is not None and not opened(one)]
+def _derived(asked: Sequence[Operation], policy: Mapping[str, str]) -> Finding:
+    """H46: answers that are built from the evil name all the same: refusals, and rows that [policy] has served.
+
+    What was served against a `refuse` is that row's own failure; so is what an `ignore` row, or one that is only reported, finds.
+    """
+    decided = {row.id for row in rows() if row.must == "policy" and policy.get(row.id, "report") != "report"}
+    theirs = {row.id for row in rows() if row.must in {"ignore", "policy"}} - decided
+    named = [one for one in asked if one.unique and one.row not in theirs and one.status is not None]
+    refusals = [one for one in named if one.row in decided or not opened(one)]
     wrong = [one for one in refusals if _reflects(one)]
     row = next(row for row in rows() if row.id == "H46")
     return Finding(
         check=row.id,
         gate=PENTEST,
         outcome=Outcome.FAIL if wrong else Outcome.PASS if refusals else Outcome.INCONCLUSIVE,
-        detail=f"{row.title}: {len(wrong)} of {len(refusals)} refusals hold a link, redirect, cookie or grant built from it",
+        detail=f"{row.title}: {len(wrong)} of {len(refusals)} answers hold a link, redirect, cookie or grant built from it",
         n=len(refusals),
         bad=len(wrong),
         expected=row.why,
@@ -262,11 +286,12 @@ def _rate(counted: tuple[str, int, int], asked: Sequence[Operation], *, limit: f
     kind, bad, n = counted
     of_kind = {row.id for row in rows() if row.kind == kind}
     mine = [one for one in asked if one.row in of_kind]
-    refused = [one for one in mine if not opened(one) and one.status not in UNDECIDED]
+    refused = [one for one in _refusals(asked) if one.row in of_kind]
+    left_out = sum(one.status in UNDECIDED for one in mine)
     detail = f"{RATES[kind]}: {n - bad} of {n} refusals are 400; {_tally(refused)}"
-    if let_in := sum(map(opened, mine)):
+    if let_in := len(mine) - n - left_out:
         detail += f"; {let_in} more were not refused at all, which {REFUSED_2XX} judges"
-    if left_out := sum(one.status in UNDECIDED for one in mine):
+    if left_out:
         detail += f"; {left_out} more were answered 429 or 503, which says nothing about the host"
     outcome = judge_rate(bad, n, limit)
     if sick and outcome is Outcome.PASS:

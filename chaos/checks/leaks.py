@@ -30,7 +30,7 @@ _DATABASE = {
         r"|\bDELETE\s+FROM\s+[\w\".]+|\[SQL: "
     ),
     "SQL in lower case": (
-        r"\bselect\s[^<>{}]{1,400}?\sfrom\s+[\w\".]+\s+"
+        r"\bselect\s[^<>{}]{1,400}?\sfrom\s+[\w\".]+(?:\s+(?:as\s+)?\w+)?\s+"
         r"(?:where\s+[\w\".]+\s*(?:=|<|>|in\s*\(|like\s)|limit\s+[\d$:?]|order by\s)"
         r"|\binsert into\s+[\w\".]+\s*\([^)]*\)\s*values|\bupdate\s+[\w\".]+\s+set\s+[\w\".]+\s*="
     ),
