@@ -72,6 +72,7 @@ class Screen:
         self._lock = threading.RLock()
         self._line = _LiveLine(self._paint) if self._terminal else None
         self._status: tuple[str, int, int, float | None, float] | None = None
+        self._drawn = False
         self._told = float("-inf")
         self._told_done = -1
 
@@ -86,7 +87,7 @@ class Screen:
         """One line of what has been done: 'environment   PostgreSQL 17.10 ...   0.4 s'."""
         line = Text.assemble((f"{name:<13} ", "bold"), self._clean(text))
         if seconds is not None:
-            took = words.duration(seconds)
+            took = f"{seconds:.1f} s" if 0.0995 <= seconds < 99.5 else words.duration(seconds)
             line.append(" " * max(3, self.width - line.cell_len - len(took)) + took, style="dim")
         self._print(line)
 
@@ -150,10 +151,7 @@ class Screen:
     # -- gates --------------------------------------------------------------------------------------------------------------------
 
     def _table(self, results: list[GateResult]) -> list[Text]:
-        rows = [
-            (gate, self._clean(words.observed(gate)), self._clean(words.bounded(gate)) or self._clean(_rest(gate)))
-            for gate in results
-        ]
+        rows = [(gate, self._clean(words.observed(gate)), self._clean(words.bounded(gate))) for gate in results]
         if not rows:
             return []
         first = max(len(gate.id) for gate, _, _ in rows) + 4
@@ -161,21 +159,17 @@ class Screen:
         middle = min(max((len(seen) for _, seen, bound in rows if bound), default=0), 48) + 2
         lines: list[Text] = []
         for gate, seen, bound in rows:
-            label = words.LABELS[gate.outcome]
-            line = Text.assemble(
-                f"  {gate.id}".ljust(first),
-                (label.ljust(start - first), STYLES[gate.outcome]),
-                seen.ljust(max(middle, len(seen) + 2)) if bound else seen,
+            head = Text.assemble(
+                f"  {gate.id}".ljust(first), (words.LABELS[gate.outcome].ljust(start - first), STYLES[gate.outcome]), seen
             )
-            fits = line.cell_len + len(bound) <= self.width or not self._console.is_terminal
-            if bound and fits:
-                line.append(bound, style="dim")
-                lines.append(line)
-                continue
-            line.rstrip()
-            lines += self._wrapped(line, start)
-            if bound:
-                lines += self._wrapped(Text.assemble(" " * start, (bound, "dim")), start)
+            # aligned where that fits, else right behind, else on a line of its own
+            for gap in (max(2, middle - len(seen)), 2):
+                if bound and (not self._console.is_terminal or head.cell_len + gap + len(bound) <= self.width):
+                    lines.append(head.append(" " * gap + bound, style="dim"))
+                    break
+            else:
+                lines += self._wrapped(head, start)
+                lines += self._wrapped(Text(" " * start + bound, style="dim"), start) if bound else []
         return lines
 
     def _failures(self, failures: tuple[Finding, ...]) -> None:
@@ -252,12 +246,18 @@ class Screen:
     def _progress(self) -> Text:
         assert self._status is not None
         text, done, total, left, since = self._status
-        count = f"{done} of {words.plural(total, 'check')}"
-        head = Text.assemble(("breaking      ", "bold"), f"{text} \N{MIDDLE DOT} " if text else "", count)
+        end = Text(f"{done} of {words.plural(total, 'check')}")
         if left is not None and done < total:
             rest = max(0.0, left - (self._clock() - since))
-            head.append(f" \N{MIDDLE DOT} {words.duration(rest) if rest >= 1 else 'less than 1 s'} left", style="dim")
-        return head
+            told = words.duration(rest) if rest >= 99.5 else f"{rest:.0f} s" if rest >= 1 else "less than 1 s"
+            end.append(f" \N{MIDDLE DOT} {told} left", style="dim")
+        what = Text(f"{text} \N{MIDDLE DOT} " if text else "")
+        room = self._console.width - 15 - end.cell_len
+        if self._terminal and what.cell_len > room:  # the numbers stay, what is being broken is cut
+            what = Text(text)
+            what.truncate(max(0, room - 3), overflow="ellipsis")
+            what.append(" \N{MIDDLE DOT} ")
+        return Text.assemble(("breaking      ", "bold"), what, end)
 
     # -- the live line ------------------------------------------------------------------------------------------------------------
 
@@ -271,11 +271,14 @@ class Screen:
             self._erase()
             self._console.print(line, end="", soft_wrap=True)
             self._stream.flush()
+            self._drawn = True
 
     def _erase(self) -> None:
         with self._lock:
-            self._stream.write("\r\x1b[2K")
-            self._stream.flush()
+            if self._drawn:
+                self._stream.write("\r\x1b[2K")
+                self._stream.flush()
+                self._drawn = False
 
 
 class _LiveLine:
@@ -309,14 +312,6 @@ class _LiveLine:
 def _lstripped(tail: Text) -> tuple[Text, ...]:
     spaces = len(tail.plain) - len(tail.plain.lstrip())
     return (tail.divide([spaces])[1],) if spaces else (tail,)
-
-
-def _rest(gate: GateResult) -> str:
-    """The part of a reason behind what `observed` showed, for gates without a bound."""
-    if gate.outcome is not Outcome.INCONCLUSIVE or gate.bound is not None:
-        return ""  # a failure is told in full below
-    seen = words.observed(gate)
-    return gate.reason.removeprefix(seen).lstrip(":; ")
 
 
 def _aside(run: Run) -> list[tuple[str, list[GateResult]]]:

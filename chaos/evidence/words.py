@@ -158,20 +158,25 @@ def _head(text: str) -> str:
 
 
 def bounded(gate: GateResult) -> str:
-    """How far the numbers reach: 'bound 3.9 %' (one-sided), and 'needs 2,977 more' where that is too far."""
+    """How far the numbers reach: 'bound 3.9 %' (one-sided), and for a gate that is not proven what it lacks."""
     parts = []
     if gate.bound is not None and gate.n:
         low, high = gate.bound
         parts.append(f"bound {percent(high)}" if low <= 0 else f"bounds {percent(low)} to {percent(high)}")
-    if gate.outcome is Outcome.INCONCLUSIVE and (more := needs(gate)):
-        parts.append(more)
+    if lacking := lacks(gate):
+        parts.append(lacking)
     return ", ".join(parts)
 
 
-def needs(gate: GateResult) -> str:
-    """'needs 2,977 more' from a gate's reason; '' when it names no number."""
-    found = re.search(r"needs [\d,]+(?: more)?|needs [\d,]+ [^;,]+", gate.reason)
-    return found.group() if found else ""
+def lacks(gate: GateResult) -> str:
+    """What keeps a gate from being proven: 'needs 2,977 more', or the part of its reason that `observed` does not say."""
+    if gate.outcome is not Outcome.INCONCLUSIVE:
+        return ""
+    if found := re.search(r"needs [\d,]+(?: more\b| [^;,]+)", gate.reason):
+        return found.group()
+    head = _head(gate.reason)
+    told = observed(gate) == head or re.match(r"[\d,]+ of [\d,]+ ", gate.reason)
+    return gate.reason[len(head) :].lstrip(":; ") if told else gate.reason
 
 
 def prover(gate: str) -> str:
@@ -196,10 +201,10 @@ def sentence(run: Run, *, dot: str = " \N{MIDDLE DOT} ") -> str:
         parts = ["the environment failed, not the target" if not failed else parts[0], parts[1]]
     if run.verdict is Verdict.INCONCLUSIVE and must:
         names = ", ".join(gate.id for gate in must[:3]) + (f" and {len(must) - 3} more" if len(must) > 3 else "")
-        parts.append(f"{len(must)} that this run must prove not proven ({names})")
+        parts.append(f"{len(must)} not proven that this run must prove ({names})")
         open_ones -= len(must)
     if open_ones:
-        parts.append(f"{open_ones} not proven here{_promise(run, open_ones)}")
+        parts.append(f"{open_ones} {'more ' if len(parts) > 2 else ''}not proven here{_promise(run, open_ones)}")
     parts += [f"{waived} waived"] if waived else []
     parts += [f"{out} not applicable"] if out else []
     return dot.join(parts)
