@@ -21,8 +21,19 @@ class Server:
     def conninfo(self, port, *, mode="verify-full", host="localhost", **more):
         """As the application, through `port`; a time-out so that nothing hangs for long."""
         p = self.postgres
-        values = {"host": host, "hostaddr": "127.0.0.1", "port": port, "user": p.app_user, "password": p.app_password, "dbname": p.app_database,
-                  "sslmode": mode, "sslrootcert": self.authority.ca_file, "gssencmode": "disable", "connect_timeout": 10, **more}  # fmt: skip
+        values = {
+            "host": host,
+            "hostaddr": "127.0.0.1",
+            "port": port,
+            "user": p.app_user,
+            "password": p.app_password,
+            "dbname": p.app_database,
+            "sslmode": mode,
+            "sslrootcert": self.authority.ca_file,
+            "gssencmode": "disable",
+            "connect_timeout": 10,
+            **more,
+        }
         return " ".join(f"{key}={value}" for key, value in values.items() if value is not None)
 
 
