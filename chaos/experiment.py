@@ -24,6 +24,7 @@ from chaos.faults.wire import Impostor, Refuse, Relay
 from chaos.model import Connection, Effect, History, Kind, Operation, Rung, Window, now
 from chaos.traffic import hosts
 from chaos.traffic.driver import wait_for
+from chaos.traffic.requests import send
 
 if TYPE_CHECKING:
     from chaos.cases import Case
@@ -128,6 +129,7 @@ def _window(rig: Rig, recording: Recording, plan: Plan) -> None:
                     fault=fault.id, scope=recording.case.scope, injected=injected, healed=now(), effect=effect, cleanup=cleanup
                 )
             )
+            rig.broken.append((injected, now()))
 
 
 def _hold(rig: Rig, injected: float, plan: Plan) -> None:
@@ -340,15 +342,11 @@ def _start(rig: Rig, case: Case, recording: Recording) -> History:
 
 def _provoke(rig: Rig, base_url: str, seen: Callable[[], bool]) -> None:
     """Ask the instance for something from the database now and then: some services connect only when they have to."""
-    import httpx  # noqa: PLC0415
-
     session = replace(rig.driver.session, base_url=base_url)
     sample = rig.driver.samples[Kind.READ][0]
 
     async def ask() -> None:
-        async with session.client() as client:
-            with suppress(httpx.HTTPError, OSError, TimeoutError):
-                await client.send(session.build(client, sample.request, "provoked"), stream=False)
+        await send(session, sample, deadline=rig.driver.deadline, unique="provoked")
 
     end = now() + rig.config.target.startup_timeout
     asked = 0.0
@@ -376,7 +374,17 @@ def _steady(rig: Rig, case: Case, recording: Recording) -> History:
     rig.driver.load(rate=LOAD_RATE, seconds=LOAD_SECONDS)
     recording.facts["busy"] = f"{_busy(before, psutil.cpu_times(), time.monotonic() - at):.3f}"
     _look_up_writes(rig, recording.started)
-    return recording.history()
+    return replace(recording.history(), connections=_undisturbed(rig))
+
+
+def _undisturbed(rig: Rig) -> tuple[Connection, ...]:
+    """All of this worker's connections so far that were opened well outside the suite's own fault windows."""
+    margin = rig.config.target.database.recovery
+    return tuple(
+        one
+        for one in (rig.path.connections(0.0) if rig.injects else ())
+        if not any(start - 1.0 <= one.opened <= end + margin for start, end in rig.broken)
+    )
 
 
 def _busy(before: object, after: object, seconds: float) -> float:

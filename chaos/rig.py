@@ -66,6 +66,7 @@ class Rig:
     path: DatabasePath = field(init=False)
     target: CommandTarget | UrlTarget = field(init=False)
     driver: Driver = field(init=False)
+    broken: list[tuple[float, float]] = field(default_factory=list)  # when anything was: (injected, healed), in seconds
     once: dict[str, int] = field(default_factory=dict)  # how often one write's {unique} is in its read_back, by sample
 
     # -- life -----------------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 LATENCY, JITTER = 250, 100  # ms one way
-RATE = 8  # KB/s: a TLS handshake of some 4 KB takes half a second
+RATE = 4  # KB/s: a TLS handshake of some 4 KB takes a second
 CUT_AFTER = 1_500  # bytes: inside the server's handshake flight for a new connection, inside an answer for an established one
 
 
@@ -74,16 +74,16 @@ NETWORK = (
         "bandwidth",
         f"{RATE} KB/s",
         lambda _before, seen: seen.how in {"answer", "silence"},  # one byte fits any bandwidth: the pooled probe is the proof
-        _slow(3, 0.3),
+        _slow(2, 0.15),
         toxics=(Toxic("bandwidth", attributes={"rate": RATE}),),
         degraded=True,
     ),
     NetworkFault(
         "slicer",
-        "answers sliced to some 64 bytes, 3 ms apart",
+        "answers sliced to some 64 bytes, 5 ms apart",
         lambda _before, seen: seen.how in {"answer", "silence"},
-        _slow(3, 0.15),
-        toxics=(Toxic("slicer", attributes={"average_size": 64, "size_variation": 32, "delay": 3_000}),),
+        _slow(2, 0.1),
+        toxics=(Toxic("slicer", attributes={"average_size": 64, "size_variation": 32, "delay": 5_000}),),
         degraded=True,
     ),
     NetworkFault(
@@ -121,6 +121,7 @@ class NetworkInjector:
     probe_conninfo: str
     sever: Callable[[], int]
     _pooled: PooledProbe | None = field(default=None)
+    _whole: Seen = field(default=Seen("never asked", 0.0))
 
     @property
     def id(self) -> str:
@@ -148,6 +149,7 @@ class NetworkInjector:
         the target's can slip through in between.
         """
         self._pooled = PooledProbe(self.probe_conninfo, self.port)
+        self._whole = connect(self.probe_conninfo)
         drop = self.scope == "new" or bool(self.fault.arm) or self.fault.disable
         if drop:
             self.control.enable(self.proxy, False)  # with the armed toxic's SO_LINGER 0 this sends RSTs
@@ -174,8 +176,8 @@ class NetworkInjector:
                 seen += f", a bare one beside it was {ended}"
         elif self.fault.id in {"bandwidth", "slicer", "cut"}:
             whole = connect(self.probe_conninfo)
-            took = took and (self.fault.pooled(_BASELINE, whole) or whole.how != "answer")
-            seen += f"; a whole new session saw {whole}"
+            took = took and (self.fault.pooled(self._whole, whole) or whole.how != "answer")
+            seen += f"; a whole new session saw {whole} ({self._whole} before)"
         return Effect(took=took, seen=seen, count=1 + (self.scope == "pooled"))
 
     def heal(self) -> None:

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
     from concurrent.futures import Future
 
-    import httpx
-
     from chaos.config import Target, Write
 
 T = TypeVar("T")
@@ -163,18 +161,15 @@ class Driver:
         self._clients.clear()
 
     async def _closed_loop(self, name: str, these: tuple[Sample, ...]) -> None:
-        async with self.session.client() as client:
-            for sample in itertools.cycle(these):
-                if not self._running:
-                    return
-                done = await self._send(client, sample, name=name)
-                pause = PAUSES.get(sample.kind, 0.05)
-                # A connection that is refused at once must not become a hot loop of ours.
-                await asyncio.sleep(pause if done.status is not None else max(pause, 0.1))
+        for sample in itertools.cycle(these):
+            if not self._running:
+                return
+            done = await self._send(sample, name=name)
+            pause = PAUSES.get(sample.kind, 0.05)
+            # A connection that is refused at once must not become a hot loop of ours.
+            await asyncio.sleep(pause if done.status is not None else max(pause, 0.1))
 
-    async def _send(
-        self, client: httpx.AsyncClient, sample: Sample, *, name: str = "", planned: float = 0.0, unique: str = ""
-    ) -> Operation:
+    async def _send(self, sample: Sample, *, name: str = "", planned: float = 0.0, unique: str = "") -> Operation:
         headers = {}
         if sample.kind is Kind.WRITE:
             unique = unique or uuid.uuid4().hex
@@ -183,7 +178,6 @@ class Driver:
                 headers[write.idempotency_header] = unique
         done = await send(
             self.session,
-            client,
             sample,
             deadline=self.deadline,
             unique=unique,
@@ -199,12 +193,7 @@ class Driver:
 
     def once(self, sample: Sample, *, unique: str = "") -> Operation:
         """One request, recorded."""
-
-        async def go() -> Operation:
-            async with self.session.client() as client:
-                return await self._send(client, sample, unique=unique)
-
-        return self.call(go())
+        return self.call(self._send(sample, unique=unique))
 
     def read_back(self, writes: Sequence[Operation]) -> dict[str, Operation]:
         """Ask for each write's `read_back`, four at a time; key: the write's {unique}. Writes without one are left out."""
@@ -212,17 +201,13 @@ class Driver:
 
         async def go() -> dict[str, Operation]:
             gate = asyncio.Semaphore(4)
-            async with self.session.client() as client:
 
-                async def one(write: Operation, sample: Sample) -> tuple[str, Operation]:
-                    async with gate:
-                        return write.unique, await self._send(client, sample, unique=write.unique)
+            async def one(write: Operation, sample: Sample) -> tuple[str, Operation]:
+                async with gate:
+                    return write.unique, await self._send(sample, unique=write.unique)
 
-                return dict(
-                    await asyncio.gather(
-                        *(one(write, sample) for write in writes if (sample := by_key.get(write.sample)) is not None)
-                    )
-                )
+            wanted = [(write, sample) for write in writes if (sample := by_key.get(write.sample)) is not None]
+            return dict(await asyncio.gather(*(one(write, sample) for write, sample in wanted)))
 
         return self.call(go())
 
@@ -245,10 +230,10 @@ class Driver:
 
         async def go() -> tuple[float, float]:
             start = now() + 0.05
-            async with self.session.client() as client, asyncio.TaskGroup() as group:
+            async with asyncio.TaskGroup() as group:
                 for offset, sample in plan:
                     await asyncio.sleep(max(0.0, start + offset - now()))
-                    group.create_task(self._send(client, sample, planned=start + offset, name="load"))
+                    group.create_task(self._send(sample, planned=start + offset, name="load"))
             return start, now()
 
         return self.call(go())

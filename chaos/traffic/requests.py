@@ -10,13 +10,15 @@ import asyncio
 import json
 import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+from urllib.parse import quote, urlencode
 
-import httpx
+import h11
 
 from chaos.config import expand
 from chaos.errors import TargetFailed
 from chaos.model import Kind, Layer, Operation, now
+from chaos.traffic.exchange import Outgoing, exchange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 BODY_KEPT = 4096  # bytes of an error answer that are kept as evidence
 EDGE_MARK = "x-chaos-edge"
+URL_CHARACTERS = "/?#[]@!$&'()*+,;=:%~"  # RFC 3986: what is encoded stays, what is not becomes so
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,16 +48,6 @@ class Session:
     values: dict[str, str] = field(default_factory=dict)
     extra_headers: dict[str, str] = field(default_factory=dict)
 
-    def client(self) -> httpx.AsyncClient:
-        """A client that keeps no connection, obeys no proxy variable and follows no redirect."""
-        return httpx.AsyncClient(
-            base_url=self.base_url,
-            limits=httpx.Limits(max_keepalive_connections=0),
-            trust_env=False,
-            follow_redirects=False,
-            verify=False,  # noqa: S501  (HTTPS in front of the target is not what is judged here; its database is)
-        )
-
     def headers(self, unique: str) -> dict[str, str]:
         """Host (the first allowed one) and [target].headers, placeholders filled in."""
         hosts = self.target.hosts
@@ -62,43 +55,46 @@ class Session:
         values = {**self.values, "unique": unique}
         return {**named, **expand(dict(self.target.headers), values), **self.extra_headers, "Connection": "close"}
 
-    def build(
-        self, client: httpx.AsyncClient, request: Request, unique: str, more: Mapping[str, str] | None = None
-    ) -> httpx.Request:
-        """The HTTP request: {unique} and saved values filled in, JSON or form encoded."""
+    def build(self, request: Request, unique: str, more: Mapping[str, str] | None = None) -> Outgoing:
+        """The HTTP request: {unique} and saved values filled in, JSON or form encoded. A path may be a whole URL."""
         values = {**self.values, "unique": unique}
-        body: dict[str, Any] = {}
-        if request.json is not None:
-            body["content"] = json.dumps(expand(request.json, values))
-        elif request.form is not None:
-            body["data"] = expand(dict(request.form), values)
-        elif request.body is not None:
-            body["content"] = expand(request.body, values)
-        headers = self.headers(unique)
         own = expand(dict(request.headers), values)
-        if request.json is not None and not any(name.lower() == "content-type" for name in own):
-            own["Content-Type"] = "application/json"
-        lowered = {name.lower() for name in own}
-        merged = {name: value for name, value in headers.items() if name.lower() not in lowered} | own | dict(more or {})
-        return client.build_request(request.method, expand(request.path, values), headers=merged, **body)
+        body, media = b"", ""
+        if request.json is not None:
+            body, media = json.dumps(expand(request.json, values)).encode(), "application/json"
+        elif request.form is not None:
+            body, media = urlencode(expand(dict(request.form), values)).encode(), "application/x-www-form-urlencoded"
+        elif request.body is not None:
+            body = expand(request.body, values).encode()
+        merged: dict[str, str] = {}
+        typed = {"Content-Type": media} if media else {}
+        for headers in (self.headers(unique), typed, own, more or {}):
+            lowered = {name.lower() for name in headers}
+            merged = {name: value for name, value in merged.items() if name.lower() not in lowered} | dict(headers)
+        path = expand(request.path, values)
+        return Outgoing(
+            method=request.method,
+            url=quote(path if "://" in path else self.base_url + path, safe=URL_CHARACTERS),
+            headers=merged,
+            body=body,
+        )
 
 
 def classify(error: BaseException) -> str:
     """One word for why no answer came."""
-    if isinstance(error, TimeoutError | httpx.TimeoutException):
+    if isinstance(error, TimeoutError):
         return "timeout"
-    if isinstance(error, httpx.ConnectError):
+    if isinstance(error, ConnectionRefusedError):
         return "refused"
-    if isinstance(error, httpx.RemoteProtocolError):
-        return "closed"
-    if isinstance(error, httpx.ReadError | httpx.WriteError):
+    if isinstance(error, ConnectionError):
         return "reset"
+    if isinstance(error, h11.RemoteProtocolError):
+        return "closed"
     return type(error).__name__
 
 
 async def send(
     session: Session,
-    client: httpx.AsyncClient,
     sample: Sample,
     *,
     deadline: float,
@@ -114,17 +110,17 @@ async def send(
     `deadline` is in seconds for the whole exchange. `stall(started, finished)` tells how long this process itself was not running.
     """
     unique = unique or uuid.uuid4().hex
-    request = session.build(client, sample.request, unique, headers)
+    request = session.build(sample.request, unique, headers)
     status, error, media, body, retry, request_id, layer = None, "", "", "", "", "", Layer.APPLICATION
     text = ""
     started = now()
     try:
         async with asyncio.timeout(deadline):
-            answer = await client.send(request)
-    except (TimeoutError, httpx.HTTPError, OSError) as exception:
+            answer = await exchange(request)
+    except (TimeoutError, h11.RemoteProtocolError, OSError) as exception:
         error, layer = classify(exception), Layer.NOBODY
     else:
-        status = answer.status_code
+        status = answer.status
         text = answer.text
         retry = answer.headers.get("retry-after", "")
         request_id = answer.headers.get("x-request-id", "")
@@ -170,20 +166,19 @@ def read_back_sample(write: Write, key: str) -> Sample | None:
 
 async def prepare(session: Session, requests: tuple[Prepare, ...], *, deadline: float) -> None:
     """Send [[target.prepare]] in order and save what it asks for into the session; TargetFailed when one is not answered as expected."""
-    async with session.client() as client:
-        for number, request in enumerate(requests):
-            sample = Sample(kind=Kind.PREPARE, key=f"prepare[{number}]", request=request)
-            done = await send(session, client, sample, deadline=deadline, keep_body=True)
-            where = f"{request.method} {request.path} ({sample.key})"
-            if not done.ok:
-                raise TargetFailed(
-                    f"the target answered {done.status or done.error} where {done.expected} was expected",
-                    remedy="run the request by hand against a healthy target; mend it or its `expect` in chaos.toml",
-                    where=where,
-                    tail=tuple(done.body.splitlines()[:4]),
-                )
-            for name, pointer in request.save.items():
-                session.values[name] = _pointed(done.body, pointer, where)
+    for number, request in enumerate(requests):
+        sample = Sample(kind=Kind.PREPARE, key=f"prepare[{number}]", request=request)
+        done = await send(session, sample, deadline=deadline, keep_body=True)
+        where = f"{request.method} {request.path} ({sample.key})"
+        if not done.ok:
+            raise TargetFailed(
+                f"the target answered {done.status or done.error} where {done.expected} was expected",
+                remedy="run the request by hand against a healthy target; mend it or its `expect` in chaos.toml",
+                where=where,
+                tail=tuple(done.body.splitlines()[:4]),
+            )
+        for name, pointer in request.save.items():
+            session.values[name] = _pointed(done.body, pointer, where)
 
 
 def _pointed(body: str, pointer: str, where: str) -> str:
