@@ -3,8 +3,8 @@
 // Why it is healthy:
 //   - pgx reads sslmode=verify-full and sslrootcert from the URL and has then no second, plaintext attempt. VerifyConnection also refuses RSA
 //     keys below 2,048 bits, which Go itself accepts.
-//   - Every request has a context of two seconds; pgx ends connect, query and commit with it. ConnectTimeout bounds a connect that goes on
-//     in the background.
+//   - Every request waits at most 0.8 s for the connection and has 1.6 s to use it, as contexts, which pgx obeys everywhere. ConnectTimeout
+//     bounds a connect that goes on in the background.
 //   - When a context ends in mid-query, pgx clears up in the background (it tells the server to cancel) and keeps the pool's slot for up to
 //     fifteen seconds while it cannot get through. With a pool of one that would outlast the outage, so the connection is taken out of
 //     the pool (Hijack) and closed on the side; at most a handful of those can be around, as only `gate` lets new ones be made.
@@ -120,7 +120,7 @@ func open() (*pgxpool.Pool, error) {
 	config.ConnConfig.Tracer = guard
 	config.BeforeConnect = guard.before
 	config.ConnConfig.ConnectTimeout = 1500 * time.Millisecond
-	config.ConnConfig.RuntimeParams["statement_timeout"] = "1500"
+	config.ConnConfig.RuntimeParams["statement_timeout"] = "1400"
 	config.ConnConfig.RuntimeParams["lock_timeout"] = "1000"
 	config.MaxConns = 1
 	return pgxpool.NewWithConfig(context.Background(), config)
@@ -137,12 +137,16 @@ func anyPlain(fallbacks []*pgconn.FallbackConfig) bool {
 
 // rows runs one statement and reads all of its answer.
 func (s *service) rows(ctx context.Context, sql string, values ...any) ([]parcel, error) {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	connection, err := s.pool.Acquire(ctx)
+	waiting, stop := context.WithTimeout(ctx, 800*time.Millisecond)
+	defer stop()
+	connection, err := s.pool.Acquire(waiting)
 	if err != nil {
 		return nil, errUnavailable
 	}
+	// Its own time, longer than lock_timeout: with what is left of one time for both, a queue behind a lock ends in a connection lost for
+	// each request, and a new one made.
+	ctx, cancel := context.WithTimeout(ctx, 1600*time.Millisecond)
+	defer cancel()
 	found, err := pgx.CollectRows(must(connection.Query(ctx, sql, values...)), pgx.RowToStructByPos[parcel])
 	if connection.Conn().IsClosed() {
 		_ = connection.Hijack() // frees the pool's slot at once; pgx closes the rest on the side
