@@ -18,7 +18,6 @@ from chaos.errors import ConfigError
 from chaos.targets.reference.app import build_app
 from chaos.targets.reference.protocol import strict_protocol
 from chaos.targets.reference.settings import Settings
-from chaos.targets.reference.telemetry import make_log
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -71,6 +70,20 @@ def make_server(app: Application, settings: Settings) -> Server:
     return _Server(config)
 
 
+def serve(app: Application, settings: Settings) -> int:
+    """Run until a signal comes; 0. What libraries log goes where everything goes, as JSON."""
+    log = app.log
+    logging.basicConfig(handlers=[_ToStructlog(log)], level=logging.WARNING)
+    logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # its 'Invalid HTTP request received' is a request line of ours
+    logging.getLogger("asyncio").setLevel(logging.ERROR)
+    stamina.instrumentation.set_on_retry_hooks([])  # retries are counted in our own metrics
+    log.info("starting", release=settings.release, port=settings.port, enforce_hosts=settings.enforce_hosts, bypass=settings.bypass)
+    with asyncio.Runner() as runner:
+        runner.run(make_server(app, settings).serve())
+    log.info("stopped")
+    return 0
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Read the settings, serve. Settings are checked before a port is opened."""
     parser = argparse.ArgumentParser(prog="python -m chaos.targets.reference", description="The reference service")
@@ -84,15 +97,7 @@ def main(arguments: list[str] | None = None) -> int:
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
-    log = make_log()
-    logging.basicConfig(handlers=[_ToStructlog(log)], level=logging.WARNING)
-    stamina.instrumentation.set_on_retry_hooks([])  # retries are counted in our own metrics
-    app = build_app(settings, log=log)
-    log.info("starting", release=settings.release, port=settings.port, enforce_hosts=settings.enforce_hosts, bypass=settings.bypass)
-    with asyncio.Runner() as runner:
-        runner.run(make_server(app, settings).serve())
-    log.info("stopped")
-    return 0
+    return serve(build_app(settings), settings)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from chaos.targets.reference.hosts import HostGate, HostPolicy, Judgement, Surfa
 from chaos.targets.reference.items import Items
 from chaos.targets.reference.landing import Landing
 from chaos.targets.reference.pool import Pool
+from chaos.targets.reference.problems import render
 from chaos.targets.reference.telemetry import Audit, Metrics, PoolTelemetry, make_log
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Receive, Scope, Send
 
     from chaos.targets.reference.pool import Link
-    from chaos.targets.reference.problems import Problem
+    from chaos.targets.reference.problems import Problem, Rendered
     from chaos.targets.reference.settings import Settings
 
 
@@ -77,12 +78,14 @@ def build_app(
     database: Database | None = None,
     hosts: HostPolicy | None = None,
     answer: Callable[[Exception], Problem] = answer_for,
-    routes: Sequence[Route] = (),
+    rendered: Callable[[Problem, str], Rendered] = render,
+    more_routes: Callable[[Database], Sequence[Route]] = lambda _: (),
 ) -> Application:
     """The service. What is not given is made from the settings.
 
     `connect` makes one connection, `delay` says how long to wait after n failures, `pool` and `database` replace all of that; `hosts`
-    judges requests; `answer` turns exceptions into problems; `routes` come before the service's own on the API surface.
+    judges requests; `answer` turns exceptions into problems, `rendered` problems into bytes; `more_routes` come before the service's
+    own on the API surface.
     """
     log = log or make_log()
     metrics = Metrics()
@@ -102,6 +105,7 @@ def build_app(
         budget=RetryBudget(ratio=settings.retry_ratio),
     )
     health = Health(database=database, settings=settings, metrics=metrics)
+    routes = more_routes(database)
     items, landing = Items(database, settings).routes(), Landing(database, settings).routes()
     operators = health.routes()
     public = [route for route in items if route.path.startswith("/api/")]
@@ -121,7 +125,7 @@ def build_app(
     )
 
     def wrapped(inner: ASGIApp) -> ASGIApp:
-        return Envelope(app=ErrorBoundary(inner, answer, log), release=settings.release, reporter=reporter)
+        return Envelope(app=ErrorBoundary(inner, answer, rendered, log), release=settings.release, reporter=reporter)
 
     gate = HostGate(
         wrapped(Dispatch(surfaces)), policy=hosts or HostPolicy.from_settings(settings), refuse=wrapped(refusal), audit=reporter.refused

@@ -12,7 +12,7 @@ from psycopg.conninfo import make_conninfo
 from chaos.targets.reference.pool import Link
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Mapping
 
     from chaos.targets.reference.settings import Settings
 
@@ -86,9 +86,12 @@ def parameters(settings: Settings) -> dict[str, str | int]:
 _TLS_OF_SESSION = b"SELECT version, cipher FROM pg_catalog.pg_stat_ssl WHERE pid = pg_catalog.pg_backend_pid() AND ssl"
 
 
-def connector(settings: Settings) -> Callable[[], Awaitable[Link]]:
-    """A function that makes one verified, working connection. It raises psycopg.Error or TimeoutError."""
-    conninfo = make_conninfo(settings.database_url, **parameters(settings))
+def connector(settings: Settings, *, change: Mapping[str, str | int] | None = None) -> Callable[[], Awaitable[Link]]:
+    """A function that makes one verified, working connection. It raises psycopg.Error or TimeoutError.
+
+    `change` replaces single parameters: how a test plants a client that verifies too little.
+    """
+    conninfo = make_conninfo(settings.database_url, **{**parameters(settings), **(change or {})})
 
     async def connect() -> Link:
         # psycopg holds connect_timeout against each address; the outer bound also covers looking the name up.

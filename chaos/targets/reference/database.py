@@ -66,12 +66,16 @@ class Session:
 
 @dataclass(slots=True, kw_only=True)
 class Database:
-    """The pool, with deadlines and retries around it. `retried` is told 'retried', 'budget_empty', 'succeeded' or 'failed'."""
+    """The pool, with deadlines and retries around it. `retried` is told 'retried', 'budget_empty', 'succeeded' or 'failed'.
+
+    `session` makes what a unit of work gets.
+    """
 
     settings: Settings
     pool: Pool
     retried: Callable[[str], None]
     budget: RetryBudget = field(default_factory=RetryBudget)
+    session: Callable[[Link], Session] = Session
     _tasks: set[asyncio.Task[Any]] = field(default_factory=set)
 
     async def run(self, unit: Callable[[Session], Awaitable[T]], *, repeatable: bool) -> T:
@@ -109,7 +113,7 @@ class Database:
         link = await self.pool.acquire(self.settings.acquire_timeout)
         loop = asyncio.get_running_loop()
         link.heard = loop.time()
-        session = Session(link)
+        session = self.session(link)
         sessions.append(session)
         task = asyncio.create_task(self._work(unit, session))
         self._tasks.add(task)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from chaos.targets.reference.problems import Problem, Refused, render
+from chaos.targets.reference.problems import Problem, Refused
 from chaos.targets.reference.telemetry import remember_private
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from chaos.targets.reference.hosts import Judgement
+    from chaos.targets.reference.problems import Rendered
     from chaos.targets.reference.telemetry import Audit, Metrics, PoolTelemetry
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}")
@@ -64,6 +65,7 @@ class ErrorBoundary:
 
     app: ASGIApp
     answer: Callable[[Exception], Problem]
+    render: Callable[[Problem, str], Rendered]
     log: structlog.typing.FilteringBoundLogger
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -87,7 +89,7 @@ class ErrorBoundary:
                     "unforeseen", request_id=request_id(scope), error_code=problem.code, exception=where(error)
                 )
             if not started:
-                status, headers, body = render(problem, request_id(scope))
+                status, headers, body = self.render(problem, request_id(scope))
                 await send({"type": "http.response.start", "status": status, "headers": headers})
                 await send({"type": "http.response.body", "body": body})
 
@@ -126,6 +128,7 @@ class Reporter:
 
     def refused(self, scope: Scope, judgement: Judgement, enforced: bool) -> None:
         """The audit line of a refused host."""
+        scope.setdefault("reference.error_code", "host_not_allowed" if enforced else "")
         self.audit.refused(enforced=enforced, judgement=judgement, **self.fields(scope))
 
     def fields(self, scope: Scope) -> dict[str, Any]:  # Any: what a log line holds

@@ -90,7 +90,7 @@ async def insert(session: Session, new: NewItem, key: str | None) -> Written:
 
 @dataclass(frozen=True, slots=True)
 class Items:
-    """The endpoints. `key_scope` keeps the partners' idempotency keys apart from everybody else's."""
+    """The endpoints. Partners' idempotency keys are kept apart from everybody else's."""
 
     database: Database
     settings: Settings
@@ -98,11 +98,9 @@ class Items:
     def routes(self) -> list[Route]:
         """Everybody's, and the partners', which need a key."""
         return [
-            Route("/api/items", self.listed, methods=["GET"]),
-            Route("/api/items", self.created, methods=["POST"]),
+            Route("/api/items", self.collection, methods=["GET", "POST"]),
             Route("/api/items/{id}", self.one, methods=["GET"]),
-            Route("/provider/v1/items", self._for_partners(self.listed), methods=["GET"]),
-            Route("/provider/v1/items", self._for_partners(self.created), methods=["POST"]),
+            Route("/provider/v1/items", self._for_partners(self.collection), methods=["GET", "POST"]),
             Route("/provider/v1/items/{id}", self._for_partners(self.one), methods=["GET"]),
         ]
 
@@ -112,6 +110,10 @@ class Items:
             return await endpoint(request)
 
         return guarded
+
+    async def collection(self, request: Request) -> Response:
+        """GET or POST: one route, so that a 405 names both in Allow."""
+        return await (self.created(request) if request.method == "POST" else self.listed(request))
 
     async def listed(self, request: Request) -> Response:
         """GET: the newest items, or those of one name."""

@@ -188,7 +188,10 @@ class Pool:
             self._end(link, "broken")
         else:
             link.served += 1
-            self._streak.failures = 0
+            if link.served == 1:
+                # Only a new connection ends a streak of failed attempts. The old ones may go on serving while the server has no room
+                # for more: were they to reset the backoff, the keeper would knock at the rate of the requests.
+                self._streak.failures = 0
             self._offer(link)
         if suspect_others:
             for idle in [*self._idle]:

@@ -55,7 +55,10 @@ class NotReady(Unavailable):
     """Do not send traffic here now; the process itself is well."""
 
 
-def render(problem: Problem, request_id: str) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+Rendered = tuple[int, list[tuple[bytes, bytes]], bytes]
+
+
+def render(problem: Problem, request_id: str) -> Rendered:
     """Status, raw headers and body of a problem. `type` is about:blank, so `title` is the status's phrase (RFC 9457, 4.2.1)."""
     content: dict[str, object] = {
         "type": "about:blank",

@@ -69,7 +69,10 @@ class StrictProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  (uvicorn's text; ours says more)
         """What could not be parsed. The connection ends here: nobody knows where the next request would begin."""
         if self.transport.is_closing() or (self.cycle is not None and not self.cycle.response_complete):
-            self.transport.close()  # an earlier answer is under way on this connection: ours would be taken for it
+            # An earlier answer is under way: ours would be taken for it. The connection ends after that one.
+            self.transport.pause_reading()
+            if self.cycle is not None:
+                self.cycle.keep_alive = False
             return
         problem = Refused(400, "bad_request", "This is not a valid HTTP/1.1 request.")
         if self.head > MAX_HEAD:
