@@ -103,14 +103,18 @@ def _inside(one: Connection, window: Window, margin: float) -> bool:
 
 
 def handshakes(history: History, limits: Limits) -> Finding | None:
-    """sec.tls_handshake: TLS handshakes of the target with the real server that failed while nothing was broken."""
+    """sec.tls_handshake: TLS handshakes of the target with the real server that failed while nothing was broken.
+
+    Counted are those that led to a session, that one side ended with an alert, or that the server broke off. A client that closes
+    after a handshake without a word (a health check that only looks at the certificate) is neither.
+    """
     margin = limits.recovery
     quiet = [
         one
         for one in history.connections
         if one.behaviour == "relay"
         and one.reached >= Rung.CLIENT_HELLO
-        and (one.closed or one.established)
+        and (one.established or one.alert or one.ended_by == "server")
         and not any(_inside(one, window, margin) for window in history.windows)
     ]
     failed = [one for one in quiet if not one.established]

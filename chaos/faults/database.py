@@ -32,10 +32,10 @@ class Server(Protocol):
     app_user: str
     app_database: str
 
-    def use_certificate(self, chain_file: Path, key_file: Path) -> str:
-        """Serve another certificate, confirmed; its fingerprint."""
+    def use_certificate(self, chain_file: Path, key_file: Path) -> None:
+        """Serve another certificate, confirmed."""
 
-    def tls(self, *, enabled: bool) -> None:
+    def tls(self, enabled: bool) -> None:
         """Switch TLS on or off, confirmed."""
 
     def stop(self, mode: str = "fast") -> None:

@@ -122,16 +122,13 @@ class NetworkInjector:
     sever: Callable[[], int]
     _pooled: PooledProbe | None = field(default=None)
     _whole: Seen = field(default=Seen("never asked", 0.0))
+    id: str = field(init=False)
+    title: str = field(init=False)
 
-    @property
-    def id(self) -> str:
-        """'blackhole.pooled', ..."""
-        return f"{self.fault.id}.{self.scope}"
+    def __post_init__(self) -> None:
+        self.id = f"{self.fault.id}.{self.scope}"
+        self.title = f"{self.fault.title}, {self.scope} connections"
 
-    @property
-    def title(self) -> str:
-        """For people."""
-        return f"{self.fault.title}, {self.scope} connections"
 
     def arm(self) -> bool:
         """What must be in place before; True when the target has to open its connections anew for it (they were cut)."""
