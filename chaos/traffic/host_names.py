@@ -149,8 +149,10 @@ class Words:
         return ("H01", f"{self.label()}.{name}") if "." in name else self._far()
 
     def _prefix(self) -> tuple[str, str]:
-        return "H02", f"{self._near() or self.g}.{self.evil()}"
+        name = self._near()
+        return ("H02", f"{name}.{self.evil()}") if name else self._far()
 
     def _suffix(self) -> tuple[str, str]:
-        name = self._near()
+        domains = [name[2:].lower() for _, name in self.hosts.served() if name.startswith("*.")]
+        name = self._random.choice([self._near(), *domains])  # below a wildcard every suffix is listed: its domain is what counts
         return ("H03", f"{self.label()}{self._random.choice(('', '-'))}{name}") if name else self._far()

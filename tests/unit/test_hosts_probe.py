@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import Counter
+from typing import TYPE_CHECKING
 
 import pytest
 
 from chaos.checks import errors, hosts
+from chaos.config import load
 from chaos.model import Finding, History, Kind, Layer, Operation, Outcome
 from chaos.traffic import layers
-from chaos.traffic.hosts import probe
+from chaos.traffic.host_names import HostNames, Words
+from chaos.traffic.hosts import observe, probe
+from chaos.traffic.requests import Session
 from tests.unit.hosts_app import NAMES, SERVERS, serving
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 GATES = {"sec.unknown_host_2xx", "sec.unknown_host_400", "sec.host_allowlist", "sec.pentest"}
 
@@ -167,3 +175,60 @@ def test_a_service_that_refuses_everybody_proves_nothing() -> None:
     found = judged(operations)
     assert found["H01"].outcome is Outcome.INCONCLUSIVE
     assert "the good request itself" in found["H01"].detail
+
+
+TOML = """
+[target]
+name = "small"
+url = "http://127.0.0.1:{port}"
+live = "/healthz"
+headers = {{ Authorization = "Bearer {{token}}" }}
+[target.hosts]
+allowed = ["api.example.test"]
+seo = ["*.landing.example.test"]
+health = ["probe"]
+[[target.read]]
+path = "/items/{{number}}"
+[[target.read]]
+path = "/items"
+"""
+
+
+def test_observe_takes_everything_from_chaos_toml(tmp_path: Path) -> None:
+    with serving("h11", "route") as address:
+        file = tmp_path / "chaos.toml"
+        file.write_text(TOML.format(port=address[1]))
+        target = load(file).target
+        session = Session(target=target, base_url=target.url or "", values={"number": "1", "token": "secret"})
+        operations = observe(target, session, address=address, seed=1, per_class=10)
+    assert (operations[0].path, operations[0].status, operations[0].sample) == (
+        "/items/1",
+        200,
+        "allowed api.example.test, asked as api.example.test",
+    )
+    found = judged(list(operations))
+    assert red(found) == {"sec.unknown_host_2xx": ["H43"]}  # /items, the other read
+    assert found["H70"].outcome is Outcome.PASS
+    assert not any("secret" in one.sample + one.body for one in operations)
+
+
+def test_unknown_names_are_valid_different_and_not_listed() -> None:
+    words = Words(NAMES, seed=5, path="/")
+    names = words.unknown(500)
+    assert len({name for _, name in names}) == 500
+    assert {row for row, _ in names} == {"H01", "H02", "H03"}
+    label = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
+    for _, name in names:
+        assert not NAMES.lists(name)
+        assert len(name) < 254
+        assert all(label.fullmatch(one) for one in name.split(".")), name
+    assert any("xn--" in name for _, name in names)
+    assert any(name.endswith("landing.example.test") for row, name in names if row == "H03")
+
+
+@pytest.mark.parametrize("allowed", ["localhost", "127.0.0.1", "localhost:8000", "[::1]"])
+def test_hosts_that_little_comes_close_to(allowed: str) -> None:
+    words = Words(HostNames(allowed=(allowed,)), seed=5, path="/")
+    names = words.unknown(300)
+    assert len(names) == 300
+    assert not any(name in {"localhost", "127.0.0.1"} or "[" in name for _, name in names)

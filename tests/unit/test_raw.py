@@ -187,3 +187,25 @@ def test_after_the_last_answer_nothing_is_sent(more: bytes) -> None:
     with server(says(b"HTTP/1.1 200 OK\r\n" + more + b"\r\n1")) as address:
         answers = exchange_many(address, [GET, GET], timeout=5)
     assert [(one.status, one.error) for one in answers] == [(200, ""), (None, "unsent")]
+
+
+def test_through_tls() -> None:
+    import ssl
+
+    import trustme
+
+    authority = trustme.CA()
+    inside = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("localhost").configure_cert(inside)
+    outside = ssl.create_default_context()
+
+    def secured(connection: socket.socket) -> None:
+        with inside.wrap_socket(connection, server_side=True) as wrapped:
+            wrapped.recv(65536)
+            wrapped.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    with server(secured) as address:
+        assert exchange(address, GET, timeout=5, context=outside, server_name="localhost").error == "tls"
+        authority.configure_trust(outside)
+        answer = exchange(address, GET, timeout=5, context=outside, server_name="localhost")
+    assert (answer.status, answer.body) == (200, b"ok")
