@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from chaos.cases import Case
     from chaos.rig import DatabasePath, Rig
 
-HOLD = 1.0  # s that a fault lasts at least
+HOLD = 1.5  # s that a fault lasts at least
 BEFORE = 0.3  # s of traffic before it strikes: the control inside the same window
 SETTLE = 0.7  # s after a client's first attempt with an impostor in which a second one (a fall-back) would follow
 TAIL = 0.8  # s for which success must hold, at the least
@@ -86,11 +86,15 @@ def run(rig: Rig, case: Case, more: Mapping[str, Runner] | None = None) -> Histo
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A fault, and how long it has to last: until `enough()` holds, but at least `HOLD` and at most `longest` seconds."""
+    """A fault, and how long it has to last: until `enough()` holds, but at least `HOLD` and at most `longest` seconds.
+
+    A service may wait before it tries again: a fault on new connections that was over before it tried has shown nothing.
+    """
 
     fault: Fault
     enough: Callable[[], bool] | None = None
     longest: float = 0.0
+    met: bool = False  # the target has to have opened a connection into the fault, where the wire can see that
 
 
 def under_fault(rig: Rig, recording: Recording, plan: Plan) -> History:
@@ -137,7 +141,13 @@ def _hold(rig: Rig, injected: float, plan: Plan) -> None:
     longest = plan.longest or rig.driver.deadline + 1.0
 
     def answered() -> bool:
-        sent = Counter(one.client for one in rig.driver.recorder.since(injected) if one.started >= injected)
+        after = injected
+        if plan.met:
+            attempts = [one.opened for one in rig.path.connections(injected)]
+            if not attempts:
+                return False
+            after = min(attempts) - 1.0  # the request that opened the connection counts as well
+        sent = Counter(one.client for one in rig.driver.recorder.since(injected) if one.started >= max(injected, after))
         return len(sent) >= rig.driver.clients and min(sent.values()) >= 2
 
     enough = plan.enough or answered
@@ -211,7 +221,7 @@ def _network(rig: Rig, case: Case, recording: Recording) -> History:
             rig.control.clean(rig.path.name)
             return recording.history(control=sick)
         recording.started = now()
-    return under_fault(rig, recording, Plan(injector))
+    return under_fault(rig, recording, Plan(injector, met=case.scope == "new" and not injector.fault.disable))
 
 
 def _certificate(rig: Rig, case: Case, recording: Recording) -> History:
@@ -226,12 +236,12 @@ def _certificate(rig: Rig, case: Case, recording: Recording) -> History:
         good_key=good.key_file,
         probe_conninfo=rig.conninfo,
     )
-    return under_fault(rig, recording, Plan(fault))
+    return under_fault(rig, recording, Plan(fault, met=True))
 
 
 def _tls_off(rig: Rig, case: Case, recording: Recording) -> History:
     del case
-    return under_fault(rig, recording, Plan(TlsOff(rig.environment.postgres, rig.conninfo)))
+    return under_fault(rig, recording, Plan(TlsOff(rig.environment.postgres, rig.conninfo), met=True))
 
 
 def _restart(rig: Rig, case: Case, recording: Recording) -> History:

@@ -239,7 +239,7 @@ class Rig:
                     if shown is not None and shown.occurrences < 1:
                         return f"{sample.key} was acknowledged, but its read_back does not show {{unique}}: {describe(shown)}"
                     if shown is not None:
-                        self.once[sample.key] = shown.occurrences
+                        self.once[sample.key] = 1 if shown.row == "list" else shown.occurrences
         for sample in self.driver.samples[Kind.INVALID]:
             done = self.driver.once(sample)
             if done.status is None or done.status < 400:

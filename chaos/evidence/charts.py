@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import TYPE_CHECKING, Any
 
-from chaos.evidence.series import FLOOR, Fault, Lane, Point, Series, open_sessions
+from chaos.evidence.series import FLOOR, Fault, Lane, Point, Series, arrivals
 from chaos.evidence.words import duration
 
 if TYPE_CHECKING:
@@ -24,9 +24,9 @@ if TYPE_CHECKING:
 
 INK, MUTED, GRID = "#0a0001", "#0a0002", "#0a0003"
 GOOD, REFUSED, SILENT, SHADE = "#0a0004", "#0a0005", "#0a0006", "#0a0007"
-AREA, HOSTILE, LIMIT, HATCH = "#0a0008", "#0a0009", "#0a0010", "#0a0011"
+HOSTILE, LIMIT, HATCH = "#0a0008", "#0a0009", "#0a0010"
 VARIABLES = {
-    INK: "ink", MUTED: "muted", GRID: "line", GOOD: "good", REFUSED: "refused", SILENT: "silent", SHADE: "shade", AREA: "area",
+    INK: "ink", MUTED: "muted", GRID: "line", GOOD: "good", REFUSED: "refused", SILENT: "silent", SHADE: "shade",
     HOSTILE: "hostile", LIMIT: "limit", HATCH: "hatch",
 }  # fmt: skip
 WIDE, NARROW = 10.2, 4.1  # inches: 734 and 295 units of the drawing, shown on some 1,100 and 350 pixels
@@ -276,7 +276,7 @@ RUGS = (
 
 
 def connections(series: Series) -> Draw:
-    """Connections to the database as the wire saw them: how many were open, and each attempt as a tick by what it met."""
+    """Connections to the database as the wire saw them: how many a second, and each one as a tick by what it met."""
 
     def draw(figure: Figure, width: float) -> dict[str, str]:
         from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
@@ -287,19 +287,24 @@ def connections(series: Series) -> Draw:
         across = 1 - (0.44 + 0.08) / width
         upper = figure.add_axes((left, 1.22 / height, across, 1.3 / height))
         rug = figure.add_axes((left, 0.3 / height, across, 0.85 / height))
-        times, levels = open_sessions(series.sessions, ("relay", "failed", "hostile"))
         _time_axis(upper, series.span, width)
         _time_axis(rug, series.span, width)
         upper.tick_params(labelbottom=False)
-        upper.fill_between([*times, series.span], [*levels, levels[-1] if levels else 0], step="post", color=AREA, linewidth=0)
-        upper.set_ylim(0, max([*levels, 4]) * 1.12)
+        bucket, rates = arrivals(series)
+        edges = [index * bucket for index in range(len(rates["relay"]) + 1)]
+        below = [0.0] * len(rates["relay"])
+        for kind, _, color in RUGS:
+            above = [low + rate for low, rate in zip(below, rates[kind], strict=True)]
+            upper.stairs(above, edges, baseline=below, fill=True, facecolor=color, alpha=0.55, linewidth=0)
+            below = above
+        upper.set_ylim(0, max([*below, 4.0]) * 1.15)
         upper.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         upper.grid(visible=True, axis="y")
-        upper.text(0.004, 0.97, "open at once", transform=upper.transAxes, va="top", fontsize="small")
+        upper.text(0.004, 0.97, "new connections per second", transform=upper.transAxes, va="top", fontsize="small")
         rug.set_ylim(len(RUGS), 0)
         rug.set_yticks([])
         for row, (kind, label, color) in enumerate(RUGS):
-            at = {round(start / series.span * 1400): start for start, _, found in series.sessions if found == kind}
+            at = {round(start / series.span * 1400): start for start, found in series.sessions if found == kind}
             _strokes(rug, [((start, row + 0.52), (start, row + 0.95)) for start in at.values()], color, 0.8)
             rug.text(0.004, row + 0.05, label, transform=rug.get_yaxis_transform(), va="top", fontsize="small")
         return {}

@@ -7,6 +7,7 @@ import os
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 from chaos.evidence.rows import plain, revive
 from chaos.model import Finding, GateResult, History, Outcome, Verdict
@@ -47,7 +48,8 @@ class Run:
     `started` and `finished` are seconds since the epoch. `parts` maps a part ('PostgreSQL') to its version. `command` is the
     command line as it was given. `environment_error` is the sentence and remedy of an environment error that ended the run (''
     when none did). `titles` replace the gates' own (gates.toml). `recovery_limit` is [target.database].recovery in seconds (0.0:
-    unknown). `recordings` gives the histories, and is the one field that is not kept with the rest.
+    unknown). `selected` are the gates that a run narrowed by --only has to prove (empty: all). `recordings` gives the histories,
+    and is the one field that is not kept with the rest.
     """
 
     version: str
@@ -67,6 +69,7 @@ class Run:
     host: HostFacts = field(default_factory=HostFacts)
     titles: Mapping[str, str] = field(default_factory=dict)
     recovery_limit: float = 0.0
+    selected: tuple[str, ...] = ()
     recordings: Recordings = field(default=_nothing, compare=False, repr=False)
 
     def histories(self) -> Iterator[History]:
@@ -109,7 +112,8 @@ def dumps(run: Run) -> str:
 
 def loads(text: str, recordings: Recordings = _nothing) -> Run:
     """The inverse of `dumps`; keys of a later version are left out."""
-    data = json.loads(text)
+    data: dict[str, Any] = json.loads(text)  # Any: JSON, as `dumps` wrote it
+    data["selected"] = tuple(data.get("selected", ()))
     return Run(
         **{name: data[name] for name in _SIMPLE if name in data},
         verdict=Verdict(data["verdict"]),

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 HIDDEN = "***"
 
 _NAMES = (
-    r"[\w-]{0,40}(?:password|passwd|passphrase|pwd|secret|token|api[_-]?key|access[_-]?key(?:[_-]id)?|private[_-]?key|"
+    r"(?:password|passwd|passphrase|pwd|secret|token|api[_-]?key|access[_-]?key(?:[_-]id)?|private[_-]?key|"
     r"client[_-]?secret|credentials?|signature|session(?:[_-]?id)?|jwt|otp)"
 )
 _QUOTE = r"(\\?[\"'])"
@@ -32,17 +32,21 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         # a private key, whole or cut off (its line ends may be written as backslash n)
         (r"-----BEGIN ([A-Z ]*)PRIVATE KEY-----.*?(?:-----END \1PRIVATE KEY-----|\Z)", re.DOTALL, HIDDEN),
         # https://user:password@host
-        (r"(\b[a-z][a-z0-9+.-]*://[^\s/?#:@\"'<>]*):[^\s/?#\"'<>]*@", 0, rf"\1:{HIDDEN}@"),
+        (r"(\b[a-z][a-z0-9+.-]{0,20}://[^\s/?#:@\"'<>]*):[^\s/?#\"'<>]*@", 0, rf"\1:{HIDDEN}@"),
         # "password": "..." in JSON, in a Python or JavaScript literal, and as a pair; a quote may be escaped
-        (rf"({_QUOTE}(?:{_NAMES}|{_HEADERS})\2\s*[:,]\s*[bu]?){_QUOTE}(?:(?!\3).)*(?:\3|$)", re.MULTILINE, rf"\1\3{HIDDEN}\3"),
+        (
+            rf"({_QUOTE}(?:[\w-]{{0,40}}{_NAMES}|{_HEADERS})\2\s*[:,]\s*[bu]?){_QUOTE}(?:(?!\3).)*(?:\3|$)",
+            re.MULTILINE,
+            rf"\1\3{HIDDEN}\3",
+        ),
         # Authorization: ... to the end of the line (of the string, when the line is inside one)
         (rf"\b({_HEADERS})(\s*[:=]\s*)(?!\s*{re.escape(HIDDEN)})[^\s\"'][^\r\n\"']*", 0, rf"\1\2{HIDDEN}"),
         # password = 'two words' and token=abc in connection strings, forms, queries and environments
-        (rf"\b({_NAMES})(\s*=\s*)(?:'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|(?!\s)[^\s&;,'\"<>)\]}}]+)", 0, rf"\1\2{HIDDEN}"),
+        (rf"({_NAMES})(\s*=\s*)(?:'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"|(?!\s)[^\s&;,'\"<>)\]}}]+)", 0, rf"\1\2{HIDDEN}"),
         (r"\b(password\s+)'(?:[^']|'')*'", 0, rf"\1'{HIDDEN}'"),  # ALTER ROLE app PASSWORD '...'
         (r"\b(password:[ \t]*)(?!\*\*\*)\S+", 0, rf"\1{HIDDEN}"),
         (r"\bSCRAM-SHA-(1|256)\$\d+:[A-Za-z0-9+/=]+\$[A-Za-z0-9+/=]+:[A-Za-z0-9+/=]+", 0, rf"SCRAM-SHA-\1${HIDDEN}"),
-        (r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*", 0, HIDDEN),  # a JSON web token
+        (r"(?<![\w-])eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{4,}\.[A-Za-z0-9_-]*", 0, HIDDEN),  # a JSON web token
         (
             r"\b(Bearer|Basic|Digest|Negotiate)(\s+)(?=[^\s\"',]*(?:[\d=._/+]|(?-i:[a-z][A-Z]))|[^\s\"',]{16})[A-Za-z0-9._~+/=-]{6,}",
             0,

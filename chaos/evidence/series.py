@@ -61,7 +61,7 @@ class Series:
     lanes: dict[str, Lane] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     steady_reads: array[float] = field(default_factory=lambda: array("d"))
-    sessions: list[tuple[float, float, str]] = field(default_factory=list)
+    sessions: list[tuple[float, str]] = field(default_factory=list)
     titles: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -91,8 +91,7 @@ def collect(
         for one in history.operations:
             _count(series, lane, one, started, bounds)
         for connection in history.connections:
-            end = connection.closed or history.finished
-            series.sessions.append((connection.opened - started, end - started, session(connection)))
+            series.sessions.append((connection.opened - started, session(connection)))
     ordered = sorted((one for lane in series.lanes.values() for one in lane.faults), key=lambda one: one.start)
     numbers = {id(one): index for index, one in enumerate(ordered, 1)}
     for lane in series.lanes.values():
@@ -151,16 +150,11 @@ def session(one: Connection) -> str:
     return "relay" if one.established else "failed"
 
 
-def open_sessions(sessions: list[tuple[float, float, str]], kinds: tuple[str, ...]) -> tuple[list[float], list[int]]:
-    """How many connections of these kinds were open, as steps: times and the count from each time on."""
-    changes: Counter[float] = Counter()
-    for start, end, kind in sessions:
-        if kind in kinds:
-            changes[start] += 1
-            changes[max(start, end)] -= 1
-    times, levels, level = [], [], 0
-    for at in sorted(changes):
-        level += changes[at]
-        times.append(at)
-        levels.append(level)
-    return times, levels
+def arrivals(series: Series) -> tuple[float, dict[str, list[float]]]:
+    """New connections per second: the width of a bucket in seconds (>= 1), and for each kind of `session` the rate by bucket."""
+    width = max(1.0, series.span / 150)
+    buckets = math.ceil(series.span / width)
+    rates = {kind: [0.0] * buckets for kind in ("relay", "failed", "hostile")}
+    for opened, kind in series.sessions:
+        rates[kind][min(buckets - 1, max(0, int(opened / width)))] += 1 / width
+    return width, rates

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from functools import cache
 from typing import TYPE_CHECKING
@@ -61,16 +62,18 @@ def title(run: Run, gate: str) -> str:
 
 
 def percent(share: float) -> str:
-    """0.039 -> '3.9 %': two significant digits, but never more than what was seen ('100 %' and '0 %' only when exact)."""
+    """0.039 -> '3.9 %', 0.99983 -> '99.983 %': two significant digits of what is nearer, the share or what is missing to all of it.
+
+    '0 %' and '100 %' stand for exactly that, and for nothing near it.
+    """
     if share in (0.0, 1.0):
-        return f"{share:.0%}".replace("%", " %")
+        return f"{share * 100:.0f} %"
     value = share * 100
-    if value >= 99.5:
-        text = f"{value:.3f}".rstrip("0")
-        return ("> 99.99" if text.startswith("100") else text.rstrip(".")) + " %"
-    digits = 0 if value >= 10 else 1 if value >= 1 else 2 if value >= 0.1 else 3 if value >= 0.01 else 4
-    text = f"{value:.{digits}f}"
-    return (text if float(text) else "< 0.0001") + " %"
+    rest = min(value, 100 - value)
+    if rest < 0.0001:
+        return "< 0.0001 %" if value < 50 else "> 99.9999 %"
+    digits = max(0, 1 - math.floor(math.log10(rest)))
+    return f"{value:.{digits}f} %"
 
 
 def duration(seconds: float) -> str:
@@ -144,13 +147,13 @@ def bound(gate: GateResult) -> str:
 
 
 def reason(gate: GateResult) -> str:
-    """The gate's reason, with its counts in the words of `observed`."""
+    """The gate's reason, with its counts in the words of `observed`, and without the bound, which is said beside it."""
     bad = bad_count(gate)
     if gate.outcome in {Outcome.NOT_APPLICABLE, Outcome.WAIVED} or gate.id not in BAD or bad is None:
         return gate.reason
     if not re.match(rf"{bad:,} of {gate.n:,} ", gate.reason):
         return gate.reason
-    return observed(gate) + gate.reason[len(_head(gate.reason)) :]
+    return observed(gate) + re.sub(r"^: bound [\d.]+ ?%, ", ": ", gate.reason[len(_head(gate.reason)) :])
 
 
 def _head(text: str) -> str:
@@ -187,8 +190,11 @@ def prover(gate: str) -> str:
 
 def due(run: Run) -> tuple[GateResult, ...]:
     """The gates that this run had to settle and could not: they make a run INCONCLUSIVE."""
+    if run.verdict in {Verdict.GO, Verdict.CLEAR}:
+        return ()
     known = catalogue()
-    return tuple(gate for gate in run.not_proven if gate.id in known and known[gate.id].due(run.profile))
+    chosen = run.selected or known
+    return tuple(gate for gate in run.not_proven if gate.id in chosen and gate.id in known and known[gate.id].due(run.profile))
 
 
 def sentence(run: Run, *, dot: str = " \N{MIDDLE DOT} ") -> str:

@@ -142,20 +142,22 @@ class NetworkInjector:
     def inject(self) -> None:
         """Open the probe, then break the path.
 
-        Where established connections must go first ('new', or an RST), the proxy is disabled while the toxics are set: nothing of
-        the target's can slip through in between.
+        For 'new' the established connections are cut once the toxics are in place, so that the first attempt to come back meets
+        them. For an RST the proxy is disabled in between: with the armed toxic's SO_LINGER 0 that is what sends it.
         """
         self._pooled = PooledProbe(self.probe_conninfo, self.port)
         self._whole = connect(self.probe_conninfo)
-        drop = self.scope == "new" or bool(self.fault.arm) or self.fault.disable
-        if drop:
-            self.control.enable(self.proxy, False)  # with the armed toxic's SO_LINGER 0 this sends RSTs
-        for toxic in self.fault.arm if self.scope == "pooled" else ():
+        reset = bool(self.fault.arm) and self.scope == "pooled"
+        if reset or self.fault.disable:
+            self.control.enable(self.proxy, False)
+        for toxic in self.fault.arm if reset else ():
             self.control.remove(self.proxy, toxic)
         for toxic in self.fault.toxics:
             self.control.add(self.proxy, toxic)
-        if drop and not self.fault.disable:
+        if reset:
             self.control.enable(self.proxy, True)
+        if self.scope == "new":
+            self.sever()
 
     def confirm(self) -> Effect:
         """Both probes, each held against its rule; the established one only where it was left established."""

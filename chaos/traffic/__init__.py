@@ -1,0 +1,1 @@
+"""The requests that the suite sends, and what came of each."""

@@ -131,6 +131,7 @@ async def send(
             body = text[:BODY_KEPT]
     finished = now()
     expected = sample.request.accepts
+    found, form = multiplicity(text, unique) if sample.kind is Kind.READ_BACK and status is not None and status < 300 else (-1, "")
     return Operation(
         kind=sample.kind,
         method=request.method,
@@ -144,7 +145,8 @@ async def send(
         expected=str(sample.request.expect),
         ok=status is not None and expected(status),
         unique=unique,
-        occurrences=text.count(unique) if sample.kind is Kind.READ_BACK and status is not None and status < 300 else -1,
+        occurrences=found,
+        row=form,
         retry_after=retry,
         media_type=media,
         body=body,
@@ -153,6 +155,25 @@ async def send(
         lag=stall(started, finished),
         client=name,
     )
+
+
+def multiplicity(text: str, unique: str) -> tuple[int, str]:
+    """How often a write is in the answer to its read_back, and how that was counted.
+
+    'list': the answer is a JSON array, or an object with one array of objects, and the elements that hold `unique` are counted:
+    more than one is a write that was applied twice. 'text': anything else, where the text is counted, which one write may fill
+    more than once (a name and a link): only the comparison with a write in the steady state says something.
+    """
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text.count(unique), "text"
+    members = value.values() if isinstance(value, dict) else ()
+    lists = [value] if isinstance(value, list) else [one for one in members if isinstance(one, list)]
+    records = [one for one in lists if one and all(isinstance(element, dict) for element in one)]
+    if len(records) != 1:
+        return text.count(unique), "text"
+    return sum(unique in json.dumps(element) for element in records[0]), "list"
 
 
 def read_back_sample(write: Write, key: str) -> Sample | None:

@@ -101,7 +101,6 @@ async def relay(scene: Scene) -> None:
         return
     watch = Observer(scene.record)
     await _both_ways(scene, scene.client, upstream, watch.up, watch.down)
-    watch.ended()
 
 
 async def _both_ways(

@@ -12,7 +12,7 @@ PostgreSQL 14 to 18, whatever the method of authentication. What a refused clien
 100 bytes and each ends a turn, an ErrorResponse is near 110 to 250 (its longest, 'no pg_hba.conf entry', has room for two names of
 63 bytes before it is taken for a session). The server's certificate flight comes before the client's Finished and is not counted.
 
-A CancelRequest inside TLS is told by its length too: 16 bytes, no answer, the end.
+A CancelRequest inside TLS is told by its length too: 16 bytes, and neither an answer nor anything else after it.
 """
 
 from __future__ import annotations
@@ -54,10 +54,6 @@ class Observer:
     def down(self, data: bytes) -> None:
         """What the server sent."""
         self._look_down(data)
-
-    def ended(self) -> None:
-        """Nothing more will come."""
-        self._session.ended()
 
     def _start(self, data: bytes) -> None:
         """SSLRequest, GSSENCRequest and StartupMessage, up to the first byte of TLS or of a typed message."""
@@ -128,7 +124,6 @@ class TlsSession:
         self._overhead = _OVERHEAD_12
         self._finished_counts = 0  # how many of the client's records are its Finished
         self._sent = 0  # application-data records of the client's that are no alerts
-        self._size = 0  # of the last of them, in the clear
         self._turn = 0  # bytes of the server's since the client's last
 
     def up(self, data: bytes) -> None:
@@ -144,21 +139,16 @@ class TlsSession:
         if not self._record.established:
             self._server.feed(data)
 
-    def ended(self) -> None:
-        """Nothing more will come."""
-        if self._sent == self._finished_counts + 1 and self._size == _CANCEL_SIZE and not self._turn:
-            self._record.cancel = True
-            self._record.step("CancelRequest inside TLS, by its length")
-
     def _on_up(self, kind: int, length: int) -> None:
         if kind == APPLICATION_DATA and length - self._overhead > _ALERT_SIZE:
             self._sent += 1
-            self._size = length - self._overhead
             self._turn = 0
+            self._record.cancel = self._sent == self._finished_counts + 1 and length - self._overhead == _CANCEL_SIZE
 
     def _on_down(self, kind: int, length: int) -> None:
         if kind == APPLICATION_DATA and self._sent > self._finished_counts:
             self._turn += max(0, length - self._overhead)
+            self._record.cancel = self._record.cancel and self._turn <= _ALERT_SIZE
             if self._turn >= BURST:
                 self._record.establish()
 
