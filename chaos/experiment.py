@@ -36,6 +36,7 @@ SETTLE = 0.7  # s after a client's first attempt with an impostor in which a sec
 TAIL = 0.8  # s for which success must hold, at the least
 LOAD_RATE, LOAD_SECONDS = 60.0, 6.0
 AUDIT_PATIENCE = 3.0  # s in which a log line may still be on its way
+TWICE = 3  # writes that are sent a second time with nothing broken
 RETRIED = 10  # at most so many unknown writes are sent again with the same key
 
 
@@ -383,8 +384,18 @@ def _steady(rig: Rig, case: Case, recording: Recording) -> History:
     at = time.monotonic()
     rig.driver.load(rate=LOAD_RATE, seconds=LOAD_SECONDS)
     recording.facts["busy"] = f"{_busy(before, psutil.cpu_times(), time.monotonic() - at):.3f}"
+    _send_twice(rig)
     _look_up_writes(rig, recording.started)
     return replace(recording.history(), connections=_undisturbed(rig))
+
+
+def _send_twice(rig: Rig) -> None:
+    """What a client does that never saw the answer: the same write again, under the same idempotency key."""
+    for sample in rig.driver.samples[Kind.WRITE]:
+        if getattr(sample.request, "idempotency_header", None):
+            for _ in range(TWICE):
+                first = rig.driver.once(sample)
+                rig.driver.once(sample, unique=first.unique)
 
 
 def _undisturbed(rig: Rig) -> tuple[Connection, ...]:
