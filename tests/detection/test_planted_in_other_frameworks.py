@@ -18,7 +18,7 @@ DEFECTS = {
     "no_reconnect": ("res.network", ("network.cut.pooled",)),
     "exits_on_outage": ("res.network", ("restart.fast",)),
     "liveness_db": ("res.network", ("restart.fast",)),
-    "crash_on_db_error": ("rel.error_schema", ("restart.fast",)),
+    "crash_on_db_error": ("res.network", ("restart.fast",)),
     "plain_text_errors": ("rel.error_schema", ()),
     "status_member_wrong": ("rel.error_schema", ()),
     "invalid_hits_db_first": ("rel.no_400_to_500", ("restart.fast",)),
