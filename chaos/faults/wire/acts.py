@@ -216,7 +216,7 @@ async def impostor(scene: Scene, behaviour: Impostor) -> None:
     if kind is None:
         _gone(scene)
     elif kind is Packet.CANCEL and behaviour.then == "relay":
-        await _forward_cancel(scene, packet)
+        await _forward_cancel(scene, stream, packet)
     elif kind is not Packet.STARTUP:
         scene.record.end("wire", "nothing to answer")
     elif behaviour.then == "close":
@@ -227,7 +227,7 @@ async def impostor(scene: Scene, behaviour: Impostor) -> None:
     elif behaviour.then == "ask":
         await _ask(scene, stream, rest, tls=tls)
     else:
-        await _relay_inside(scene, stream, packet, rest)
+        await _relay_inside(scene, stream, packet + rest, tls=tls)
 
 
 async def _ask(scene: Scene, stream: Stream, rest: bytes, *, tls: bool) -> None:
@@ -261,21 +261,26 @@ async def _ask(scene: Scene, stream: Stream, rest: bytes, *, tls: bool) -> None:
     _gone(scene)
 
 
-async def _relay_inside(scene: Scene, stream: Stream, startup: bytes, rest: bytes) -> None:
-    """Log in to PostgreSQL as the client, with the client's own words."""
-    server = await _upstream_session(scene, startup + rest)
+async def _relay_inside(scene: Scene, stream: Stream, first: bytes, *, tls: bool) -> None:
+    """Log in to PostgreSQL as the client, with the client's own words, of which `first` are known: StartupMessage, and maybe more."""
+    server = await _upstream_session(scene, first)
     if server is None:
         return
     ladder = Ladder(scene.record)
-    ladder.up(rest)
+    ladder.up(first[protocol.packet_length(first) :])
+    if not tls:  # it cannot bind to a channel, and is not to see that PostgreSQL could
+        answer = protocol.without_binding(await server.read())
+        ladder.down(answer)
+        await stream.write(answer)
     await _both_ways(scene, stream, server, ladder.up, ladder.down)
 
 
-async def _forward_cancel(scene: Scene, packet: bytes) -> None:
+async def _forward_cancel(scene: Scene, stream: Stream, packet: bytes) -> None:
     server = await _upstream_session(scene, packet)
     if server is not None:
         await _watch(server)  # PostgreSQL has done it when it closes
         scene.record.end("server", "FIN")
+        await stream.end()
 
 
 async def _upstream_session(scene: Scene, first: bytes) -> Stream | None:

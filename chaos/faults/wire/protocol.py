@@ -67,6 +67,13 @@ def ask_for_scram(*, tls: bool) -> bytes:
     return authentication(AUTH_SASL, b"".join(name + b"\0" for name in names) + b"\0")
 
 
+def without_binding(answer: bytes) -> bytes:
+    """The same answer, but an AuthenticationSASL offers no channel binding."""
+    if answer[:1] != b"R" or int.from_bytes(answer[5:9], "big") != AUTH_SASL:
+        return answer
+    return ask_for_scram(tls=False) + answer[1 + int.from_bytes(answer[1:5], "big") :]
+
+
 def scram_challenge(client_first: bytes) -> bytes:
     """AuthenticationSASLContinue to a client-first-message (RFC 5802 5.1), or b'' when it is none. The salt is random."""
     found = re.search(rb"(?:^|,)r=([\x21-\x2b\x2d-\x7e]{1,512})", client_first)
