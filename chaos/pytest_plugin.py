@@ -52,6 +52,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if empty:
         config.hook.pytest_deselected(items=empty)
         items[:] = [item for item in items if item not in empty]
+    # Last comes what has to be alone on the machine: until then the workers have each other's company.
+    items.sort(key=lambda item: item.name.startswith("test_steady"))
 
 
 @pytest.fixture(scope="session")

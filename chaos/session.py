@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import random
@@ -26,7 +28,7 @@ from chaos.model import Finding, Outcome
 from chaos.rollout import drill
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     import pytest
 
@@ -183,7 +185,8 @@ class Session:
             return Result((found,), skipped=f"not applicable: {absent}")
         try:
             rig = self.rig
-            history = experiment.run(rig, case, {"rollback": self._rollback})
+            with self._turn(alone=case.family == "steady"):
+                history = experiment.run(rig, case, {"rollback": self._rollback})
         except UsageError as error:
             return Result(error=error)
         except ChaosError as error:
@@ -194,6 +197,13 @@ class Session:
         findings = judge(history, self.limits)
         self.segment.append(history, findings)
         return Result(findings, parts=rig.versions)
+
+    @contextlib.contextmanager
+    def _turn(self, *, alone: bool) -> Iterator[None]:
+        """Latency is measured while no other worker breaks anything: a machine that is busy with us says nothing of the target."""
+        with (self.run_dir / ".turn").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+            yield
 
     def _rollback(self, rig: Rig, case: Case, recording: experiment.Recording) -> Any:
         return drill.run(rig, case, recording, COMMAND)

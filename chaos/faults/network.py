@@ -23,8 +23,13 @@ RATE = 4  # KB/s: a TLS handshake of some 4 KB takes a second
 CUT_AFTER = 1_500  # bytes: inside the server's handshake flight for a new connection, inside an answer for an established one
 
 
-def _slow(factor: float, floor: float) -> Rule:
-    return lambda before, seen: seen.how == "silence" or seen.seconds >= max(floor, factor * before.seconds)
+def _slow(floor: float) -> Rule:
+    """At least so many seconds, or no answer in the probe's time.
+
+    `floor` follows from the toxic (bytes over rate, slices times delay, latency less jitter) and is kept below what it does; that
+    the toxic is there was read back when it was added. Comparing with a time before it would compare with the machine's mood.
+    """
+    return lambda _before, seen: seen.how == "silence" or seen.seconds >= floor
 
 
 def _is(*words: str) -> Rule:
@@ -65,8 +70,8 @@ NETWORK = (
     NetworkFault(
         "latency",
         f"{LATENCY} ms +- {JITTER} ms more each way back",
-        _slow(3, 0.1),
-        _slow(3, 0.1),
+        _slow(0.12),
+        _slow(0.12),
         toxics=(Toxic("latency", attributes={"latency": LATENCY, "jitter": JITTER}),),
         degraded=True,
     ),
@@ -74,7 +79,7 @@ NETWORK = (
         "bandwidth",
         f"{RATE} KB/s",
         lambda _before, seen: seen.how in {"answer", "silence"},  # one byte fits any bandwidth: the pooled probe is the proof
-        _slow(2, 0.15),
+        _slow(0.25),
         toxics=(Toxic("bandwidth", attributes={"rate": RATE}),),
         degraded=True,
     ),
@@ -82,7 +87,7 @@ NETWORK = (
         "slicer",
         "answers sliced to some 64 bytes, 5 ms apart",
         lambda _before, seen: seen.how in {"answer", "silence"},
-        _slow(2, 0.1),
+        _slow(0.1),
         toxics=(Toxic("slicer", attributes={"average_size": 64, "size_variation": 32, "delay": 5_000}),),
         degraded=True,
     ),
@@ -98,8 +103,8 @@ NETWORK = (
 SLOW = NetworkFault(
     "slow",
     "slow queries: each answer of the database a second late",
-    _slow(3, 0.8),
-    _slow(3, 0.8),
+    _slow(0.9),
+    _slow(0.9),
     toxics=(Toxic("latency", attributes={"latency": 1_000}),),
     degraded=True,
 )
