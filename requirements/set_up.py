@@ -1,4 +1,4 @@
-"""Makes .venv what the Makefile needs. Run by whatever Python is there, so: standard library only, and old syntax.
+"""Makes .venv what the Makefile needs. Run by whatever Python is there, so: standard library only, syntax of Python 3.7.
 
     python3 requirements/set_up.py run|test [NAME_OF_PYTHON]
 
@@ -6,8 +6,13 @@
 .venv/.stamp-STAGE-NAME; the Makefile calls it when one that it wants is missing or older than the pins.
 """
 
+# ruff: noqa: INP001  # a script, not a package
+
+from __future__ import annotations
+
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -24,14 +29,13 @@ class Impossible(Exception):  # noqa: N818  # not an error of ours: something th
     """What could not be had, in one line, with the remedy."""
 
 
-def main():
-    # type: () -> int
+def main() -> int:
     """0, or 4 with one clear line."""
     stage, name = sys.argv[1], (sys.argv[2:] or ["any"])[0]
     started = time.monotonic()
     building = None
     try:
-        fresh = make_venv()
+        fresh = make_venv(name)
         building = start_building()
         say("installing the pinned packages" + (" (the first time: a minute or two)" if fresh else ""))
         install(["--require-hashes", "-r", str(ROOT / "requirements" / "run.txt")])
@@ -41,35 +45,34 @@ def main():
         finish_building(building)
         building = None
     except Impossible as missing:
-        sys.stderr.write("set-up: %s\n" % missing)
+        sys.stderr.write(f"set-up: {missing}\n")
         return 4
     finally:
         if building is not None:
-            building.terminate()
+            os.killpg(building.pid, signal.SIGTERM)
             building.wait()
     for done in {"run", stage}:
         for known in {"any", name}:
-            (VENV / (".stamp-%s-%s" % (done, known))).touch()
-    say("done in %.0f s" % (time.monotonic() - started))
+            (VENV / f".stamp-{done}-{known}").touch()
+    say(f"done in {time.monotonic() - started:.0f} s")
     return 0
 
 
-def say(text):
-    # type: (str) -> None
+def say(text: str) -> None:
     """To people: standard output may be --json."""
-    sys.stderr.write("set-up: %s\n" % text)
+    sys.stderr.write(f"set-up: {text}\n")
     sys.stderr.flush()
 
 
-def make_venv():
-    # type: () -> bool
-    """True when a new one was made: there was none, or one of another Python, or of a checkout that has moved."""
+def make_venv(name: str) -> bool:
+    """True when a new one was made: there was none, one of another Python than was asked for, or one of a checkout that moved."""
+    version = ".".join(map(str, sys.version_info[:2]))
     if sys.version_info < OLDEST:
-        version = "%d.%d" % sys.version_info[:2]
-        raise Impossible("Python 3.11 or newer is needed, this is %s -> name one: make PYTHON=python3.12 chaos" % version)
-    identity = "%s %s %s\n" % (sys.version, os.path.realpath(sys.executable), ROOT)
+        raise Impossible(f"Python 3.11 or newer is needed, this is {version} -> name one: make PYTHON=python3.12 chaos")
+    identity = f"{ROOT}\n{sys.version} {os.path.realpath(sys.executable)}\n"
     made = VENV / ".made"
-    if made.is_file() and made.read_text() == identity and PYTHON.exists():
+    was = made.read_text() if made.is_file() and PYTHON.exists() else ""
+    if was == identity or (name == "any" and was.startswith(f"{ROOT}\n")):
         return False
     shutil.rmtree(str(VENV), ignore_errors=True)
     for way in (with_ensurepip, with_systems_pip, with_virtualenv):
@@ -77,12 +80,11 @@ def make_venv():
             made.write_text(identity)
             return True
         shutil.rmtree(str(VENV), ignore_errors=True)
-    package = "python%d.%d-venv" % sys.version_info[:2] if "/usr/bin" in sys.executable else "a Python that has ensurepip"
-    raise Impossible("%s has neither ensurepip nor pip nor virtualenv -> apt-get install %s" % (sys.executable, package))
+    remedy = f"apt-get install python{version}-venv" if "/usr/bin" in sys.executable else "name a Python that has one in PYTHON"
+    raise Impossible(f"{sys.executable} has neither ensurepip nor pip nor virtualenv -> {remedy}")
 
 
-def quietly(*argv):
-    # type: (str) -> bool
+def quietly(*argv: str) -> bool:
     """Whether the command could be run and ended well."""
     try:
         return subprocess.run(argv, capture_output=True, check=False).returncode == 0
@@ -90,14 +92,12 @@ def quietly(*argv):
         return False
 
 
-def with_ensurepip():
-    # type: () -> bool
+def with_ensurepip() -> bool:
     """The usual way; Debian has it in a package of its own (python3-venv)."""
     return quietly(sys.executable, "-c", "import ensurepip") and quietly(sys.executable, "-m", "venv", str(VENV))
 
 
-def with_systems_pip():
-    # type: () -> bool
+def with_systems_pip() -> bool:
     """Debian's python3-pip, or the wheel that it installs others from, can fill an empty one."""
     if not quietly(sys.executable, "-m", "venv", "--without-pip", str(VENV)):
         return False
@@ -107,24 +107,21 @@ def with_systems_pip():
     return bool(wheels) and quietly(str(PYTHON), str(wheels[-1] / "pip"), "install", "--no-index", str(wheels[-1]))
 
 
-def with_virtualenv():
-    # type: () -> bool
+def with_virtualenv() -> bool:
     """Whoever has no ensurepip may have virtualenv, or uv."""
     return quietly(sys.executable, "-m", "virtualenv", str(VENV)) or quietly(
         "uv", "venv", "--seed", "--python", sys.executable, str(VENV)
     )
 
 
-def start_building():
-    # type: () -> subprocess.Popen
+def start_building() -> subprocess.Popen[bytes]:
     """The Toxiproxy server is looked for, or built, beside the installation: it needs nothing of it but pip."""
     argv = [str(PYTHON), "-m", "chaos.environments.local.toxiproxy"]
     env = dict(os.environ, PYTHONPATH=str(ROOT), PYTHONDONTWRITEBYTECODE="1")
-    return subprocess.Popen(argv, cwd=str(ROOT), env=env, stdout=subprocess.DEVNULL)
+    return subprocess.Popen(argv, cwd=str(ROOT), env=env, stdout=subprocess.DEVNULL, start_new_session=True)
 
 
-def finish_building(building):
-    # type: (subprocess.Popen) -> None
+def finish_building(building: subprocess.Popen[bytes]) -> None:
     """Its messages went to the terminal already."""
     if building.poll() is None:
         say("waiting for Toxiproxy's build")
@@ -132,14 +129,13 @@ def finish_building(building):
         raise Impossible("the Toxiproxy server could not be had: see above")
 
 
-def install(what):
-    # type: (list) -> None
+def install(what: list[str]) -> None:
     """With pip, from wherever pip is configured to get packages."""
-    done = subprocess.run([str(PYTHON)] + PIP + what, cwd=str(ROOT), stderr=subprocess.PIPE, universal_newlines=True, check=False)
+    done = subprocess.run([str(PYTHON), *PIP, *what], cwd=str(ROOT), stderr=subprocess.PIPE, text=True, check=False)
     if done.returncode != 0:
         errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")] or done.stderr.splitlines()[-1:]
         text = "; ".join(line.replace("ERROR: ", "").strip() for line in errors[-2:])[:400]
-        raise Impossible("Python packages could not be had (%s) -> see whether pip reaches its index from here" % text)
+        raise Impossible(f"Python packages could not be had ({text}) -> see whether pip reaches its index from here")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -155,6 +156,7 @@ def _last(text: str) -> tuple[str, ...]:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(4))  # so that what was built half is removed
     try:
         print(ensure(lambda text: print(text, file=sys.stderr, flush=True)))  # noqa: T201  # it is a command
     except ChaosError as error:
