@@ -30,7 +30,10 @@ class Gate(click.Group):
         except KeyboardInterrupt:
             _die("interrupted", INTERRUPTED)
         except OSError as error:
-            _die(f"{error.strerror or error}: {error.filename or ''}\n  -> make room or choose another place", EnvironmentFault.exit_code)
+            _die(
+                f"{error.strerror or error}: {error.filename or ''}\n  -> make room or choose another place",
+                EnvironmentFault.exit_code,
+            )
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """An unknown command is a usage error that says what was probably meant."""
@@ -55,7 +58,9 @@ def cli() -> None:
     """
 
 
-config_option = click.option("-c", "--config", "given", metavar="FILE", help="the target's chaos.toml (default: the bundled service)")
+config_option = click.option(
+    "-c", "--config", "given", metavar="FILE", help="the target's chaos.toml (default: the bundled service)"
+)
 
 
 @cli.command()
@@ -64,7 +69,9 @@ config_option = click.option("-c", "--config", "given", metavar="FILE", help="th
 @click.option("--only", multiple=True, metavar="ID", help="only this gate or check (repeatable)")
 @click.option("--evidence", metavar="DIR", help="where the evidence goes (default: evidence/<UTC time>-<id>)")
 @click.option("--seed", type=int, help="seed of everything that is random (default: a fresh one, printed)")
-@click.option("-n", "--workers", type=click.IntRange(1, 64), help="environments side by side (default: [run].workers, else by cores)")
+@click.option(
+    "-n", "--workers", type=click.IntRange(1, 64), help="environments side by side (default: [run].workers, else by cores)"
+)
 @click.option("--backend", type=click.Choice(["auto", "local", "docker"]), default="auto", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="evidence.json on stdout; people read stderr")
 def run(*, given: str | None, workers: int | None, backend: str, as_json: bool, **options: Any) -> None:
@@ -77,7 +84,9 @@ def run(*, given: str | None, workers: int | None, backend: str, as_json: bool, 
 
 
 @cli.command()
-@click.option("--state", type=click.Path(path_type=Path), default=Path("rollout.json"), show_default=True, help="the roll-out's state")
+@click.option(
+    "--state", type=click.Path(path_type=Path), default=Path("rollout.json"), show_default=True, help="the roll-out's state"
+)
 def rollback(state: Path) -> None:
     """Put the last good release back, in one command, and wait until it serves."""
     from chaos.rollout.rollback import State, roll_back  # noqa: PLC0415
@@ -167,5 +176,3 @@ def main() -> None:
 def _terminate(_number: int, _frame: object) -> None:
     """SIGTERM ends a run as Ctrl-C does: healed, stopped, evidence kept."""
     raise KeyboardInterrupt
-
-

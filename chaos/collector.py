@@ -184,7 +184,12 @@ class Collector:
     def _unknown(self, name: str, why: str) -> Finding:
         case = BY_ID[name.split("#")[0]]
         return Finding(
-            check=case.id, gate=case.gate, outcome=Outcome.INCONCLUSIVE, detail=why, experiment=case.id, rerun=self.limits.again(case.id)
+            check=case.id,
+            gate=case.gate,
+            outcome=Outcome.INCONCLUSIVE,
+            detail=why,
+            experiment=case.id,
+            rerun=self.limits.again(case.id),
         )
 
     def _show(self) -> None:
@@ -259,7 +264,12 @@ def selected_gates(only: tuple[str, ...]) -> frozenset[str] | None:
     """The gates that a run with these `--only` has to prove; None for all."""
     if not only:
         return None
-    sides = {"invalid": "rel.no_400_to_500", "errors": "rel.error_schema", "writes": "res.durability", "handshakes": "sec.tls_handshake"}
+    sides = {
+        "invalid": "rel.no_400_to_500",
+        "errors": "rel.error_schema",
+        "writes": "res.durability",
+        "handshakes": "sec.tls_handshake",
+    }
     chosen: set[str] = set()
     for name in only:
         cases: tuple[Case, ...] = select((name,))

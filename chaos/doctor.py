@@ -104,7 +104,9 @@ def _ram() -> Look:
     free = shutil.disk_usage(memory).free
     if free >= 1 << 30:
         return Look("RAM disk", "ok", f"{free / 2**30:.1f} GiB free in {memory}")
-    return Look("RAM disk", "note", f"only {free >> 20} MiB free in {memory}: slower", "docker run --shm-size=2g, if this is a container")
+    return Look(
+        "RAM disk", "note", f"only {free >> 20} MiB free in {memory}: slower", "docker run --shm-size=2g, if this is a container"
+    )
 
 
 def _ports() -> str:
@@ -124,7 +126,9 @@ def _clock() -> Look:
     time.sleep(0.1)
     drift = abs((time.time() - wall) - (time.monotonic() - steady))
     if drift > 0.02:
-        return Look("clock", "note", f"the wall clock jumped by {drift * 1000:.0f} ms", "certificates near their limits may surprise")
+        return Look(
+            "clock", "note", f"the wall clock jumped by {drift * 1000:.0f} ms", "certificates near their limits may surprise"
+        )
     return Look("clock", "ok", time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()))
 
 

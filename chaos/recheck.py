@@ -53,7 +53,9 @@ def recheck(directory: Path, given: str | None, *, as_json: bool) -> int:
 def _compare(before: Run, after: Run, directory: Path) -> None:
     old = {gate.id: gate.outcome for gate in before.gates}
     changed = [
-        f"  {gate.id}: {old[gate.id]} -> {gate.outcome}  {gate.reason}" for gate in after.gates if old.get(gate.id) != gate.outcome
+        f"  {gate.id}: {old[gate.id]} -> {gate.outcome}  {gate.reason}"
+        for gate in after.gates
+        if old.get(gate.id) != gate.outcome
     ]
     sys.stdout.write(
         f"{after.verdict.value}  {directory}: {len(after.findings)} findings judged again; recorded verdict {before.verdict.value}\n"

@@ -279,5 +279,3 @@ class Rig:
 def _excerpt(done: Operation) -> str:
     line = " ".join(done.body.split())[:160]
     return f": {line}" if line else ""
-
-

@@ -96,7 +96,13 @@ class Result:
                 "skipped": self.skipped,
                 "parts": dict(self.parts or {}),
                 "error": error
-                and {"what": error.what, "remedy": error.remedy, "where": error.where, "tail": error.tail, "exit": error.exit_code},
+                and {
+                    "what": error.what,
+                    "remedy": error.remedy,
+                    "where": error.where,
+                    "tail": error.tail,
+                    "exit": error.exit_code,
+                },
             }
         )
 
@@ -146,7 +152,9 @@ class Session:
     def of(cls, pytest_config: pytest.Config) -> Session:
         """From pytest's options and what the runner put into the environment."""
         given = pytest_config.getoption("--chaos-config")
-        seed = int(os.environ.get("CHAOS_SEED") or pytest_config.getoption("--chaos-seed") or random.SystemRandom().randrange(1, 10**6))
+        seed = int(
+            os.environ.get("CHAOS_SEED") or pytest_config.getoption("--chaos-seed") or random.SystemRandom().randrange(1, 10**6)
+        )
         config = load(config_path(given))
         worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
         run_id = os.environ["CHAOS_RUN"]

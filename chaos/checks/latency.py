@@ -68,7 +68,8 @@ def check(history: History, limits: Limits) -> list[Finding]:
                 check=f"{name}.{history.experiment}",
                 gate=gate,
                 outcome=Outcome.INCONCLUSIVE if why else _outcome(above, len(reads), share),
-                detail=why or f"{above} of {len(reads)} reads took longer than {limit * 1000:.0f} ms; "
+                detail=why
+                or f"{above} of {len(reads)} reads took longer than {limit * 1000:.0f} ms; "
                 f"{name.upper()} was {quantile(latencies, 1 - share) * 1000:.0f} ms",
                 n=0 if why else len(reads),
                 bad=0 if why else above,

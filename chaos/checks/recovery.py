@@ -48,7 +48,9 @@ def late(operations: tuple[Operation, ...], window: Window, limits: Limits) -> l
     return [
         one
         for one in operations
-        if one.started >= window.injected - 0.5 and one.seconds > limits.fail_fast + limits.slack and one.finished >= window.injected
+        if one.started >= window.injected - 0.5
+        and one.seconds > limits.fail_fast + limits.slack
+        and one.finished >= window.injected
     ]
 
 
@@ -79,7 +81,9 @@ def check(history: History, limits: Limits) -> Finding:
     if dead:
         problems.append(f"the liveness path answered {dead[0].status or dead[0].error}: it depends on the database")
     if came_back.seconds is None:
-        problems.append(f"not serving again {limits.recovery:g} s after the fault had gone ({came_back.failures} requests failed)")
+        problems.append(
+            f"not serving again {limits.recovery:g} s after the fault had gone ({came_back.failures} requests failed)"
+        )
     elif came_back.seconds > limits.recovery + limits.slack:
         problems.append(f"serving again only {came_back.seconds:.1f} s after the fault had gone")
     seen = f"{len(during)} requests during the fault, {sum(not one.ok for one in during)} of them failed"

@@ -24,7 +24,9 @@ def check(history: History, limits: Limits) -> Finding:
     seen = lower(len(failed), len(meanwhile))
     steady = float(facts["steady.after"]) if facts.get("steady.after") else None
     acknowledged = {one.unique for one in history.operations if one.kind is Kind.WRITE and one.ok}
-    looked = [one for one in history.operations if one.kind is Kind.READ_BACK and one.unique in acknowledged and one.occurrences >= 0]
+    looked = [
+        one for one in history.operations if one.kind is Kind.READ_BACK and one.unique in acknowledged and one.occurrences >= 0
+    ]
     lost = [one for one in looked if one.occurrences == 0]
     outcome = Outcome.PASS
     problems: list[str] = []

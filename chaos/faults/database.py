@@ -81,7 +81,9 @@ class ServerCertificate:
 
     def confirm(self) -> Effect:
         seen = connect(self.probe_conninfo)
-        return Effect(took=seen.how == "certificate", seen=f"a verify-full session of our own: {seen} ({seen.text[:120]})", count=1)
+        return Effect(
+            took=seen.how == "certificate", seen=f"a verify-full session of our own: {seen} ({seen.text[:120]})", count=1
+        )
 
     def heal(self) -> None:
         self.server.use_certificate(self.good_chain, self.good_key)
@@ -180,7 +182,9 @@ class Locks:
                 if flat >= 2:
                     break
         return Effect(
-            took=self._waiting > 0, seen=f"{self._waiting} of the target's sessions waited for a lock at once", count=self._waiting
+            took=self._waiting > 0,
+            seen=f"{self._waiting} of the target's sessions waited for a lock at once",
+            count=self._waiting,
         )
 
     def _count(self, session: psycopg.Connection[tuple[object, ...]]) -> int:
@@ -264,4 +268,3 @@ class Slots:
             remedy="the environment is thrown away with the run; run again",
             where="PostgreSQL",
         )
-

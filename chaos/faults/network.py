@@ -134,7 +134,6 @@ class NetworkInjector:
         self.id = f"{self.fault.id}.{self.scope}"
         self.title = f"{self.fault.title}, {self.scope} connections"
 
-
     def arm(self) -> bool:
         """What must be in place before; True when the target has to open its connections anew for it (they were cut)."""
         armed = bool(self.fault.arm) and self.scope == "pooled"
@@ -193,4 +192,3 @@ class NetworkInjector:
 
 
 _BASELINE = Seen("answer", 0.005)
-

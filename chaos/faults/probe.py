@@ -19,7 +19,9 @@ import psycopg
 from chaos.model import now
 
 SSL_REQUEST = struct.pack("!ii", 8, 80877103)
-PATIENCE = 1.2  # s that a probe waits during a fault: an order of magnitude more than a healthy loopback takes, on a busy machine too
+PATIENCE = (
+    1.2  # s that a probe waits during a fault: an order of magnitude more than a healthy loopback takes, on a busy machine too
+)
 PROBE_NAME = "chaos-gate.probe"  # our application_name, and our SNI: how a probe is told from the target on the wire
 PAYLOAD = 16_384  # bytes that the pooled probe asks for
 

@@ -10,10 +10,10 @@ import contextlib
 import ssl
 from dataclasses import dataclass, field
 from functools import cache
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import h11
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,9 +67,7 @@ async def exchange(request: Outgoing) -> Answer:
         writer.transport.abort()  # the answer is whole, or nobody wants it any more: no lingering close
 
 
-async def _talk(
-    request: Outgoing, path: str, query: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
-) -> Answer:
+async def _talk(request: Outgoing, path: str, query: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Answer:
     protocol = h11.Connection(h11.CLIENT)
     headers = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in request.headers.items()]
     if request.body or request.method in {"POST", "PUT", "PATCH"}:

@@ -131,7 +131,9 @@ async def send(
             body = text[:BODY_KEPT]
     finished = now()
     expected = sample.request.accepts
-    found, form = multiplicity(text, unique) if sample.kind is Kind.READ_BACK and status is not None and status < 300 else (-1, "")
+    found, form = (
+        multiplicity(text, unique) if sample.kind is Kind.READ_BACK and status is not None and status < 300 else (-1, "")
+    )
     return Operation(
         kind=sample.kind,
         method=request.method,

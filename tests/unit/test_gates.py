@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import pytest
+
 from chaos import gates as g
 from chaos.errors import UsageError
 from chaos.model import Finding, Outcome, Verdict

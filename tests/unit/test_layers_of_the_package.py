@@ -18,7 +18,7 @@ LAYERS = {
     "gates": {"model", "errors", "statistics"},
     "evidence": {"model", "errors", "statistics", "gates", "checks"},
     "export": {"model", "errors", "statistics", "gates", "checks", "evidence"},
-    **{name: BASE for name in EDGES},
+    **dict.fromkeys(EDGES, BASE),
     "rig": BASE | EDGES | {"checks"},
     "cases": BASE | EDGES,
     "experiment": BASE | EDGES | {"checks", "rig", "cases"},

@@ -4,6 +4,7 @@ import math
 import random
 
 import pytest
+
 from chaos import statistics as st
 from chaos.model import Outcome
 
