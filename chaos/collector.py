@@ -182,7 +182,7 @@ class Collector:
         self.findings.append(self._unknown(name, text.strip().splitlines()[-1][:300] if text.strip() else "a worker died"))
 
     def _unknown(self, name: str, why: str) -> Finding:
-        case = BY_ID[name.split("#")[0]]
+        case = BY_ID[name.partition("#")[0]]
         return Finding(
             check=case.id,
             gate=case.gate,
@@ -196,7 +196,8 @@ class Collector:
         if self.screen is None or not self.expected:
             return
         oldest = min(self.running, key=lambda name: self.running[name], default="")
-        title = BY_ID[oldest.split("#")[0]].title if oldest.split("#")[0] in BY_ID else ""
+        case = BY_ID.get(oldest.partition("#")[0])
+        title = case.title if case else ""
         done, total = len(self.done), len(self.expected)
         elapsed = now() - self.started
         left = elapsed / done * (total - done) if done >= 3 else None

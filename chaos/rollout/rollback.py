@@ -28,7 +28,10 @@ LIMIT = 600.0  # s: res.rollback
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """What a roll-back has to know. `upstreams`: release -> loopback port behind the edge; `command`: the team's own tooling instead."""
+    """What a roll-back has to know.
+
+    `upstreams`: release -> loopback port behind the edge; `command`: the team's own tooling instead.
+    """
 
     url: str
     path: str

@@ -188,7 +188,7 @@ def read_back_sample(write: Write, key: str) -> Sample | None:
 
 
 async def prepare(session: Session, requests: tuple[Prepare, ...], *, deadline: float) -> None:
-    """Send [[target.prepare]] in order and save what it asks for into the session; TargetFailed when one is not answered as expected."""
+    """Send [[target.prepare]] in order and save what it asks for; TargetFailed when one is not answered as expected."""
     for number, request in enumerate(requests):
         sample = Sample(kind=Kind.PREPARE, key=f"prepare[{number}]", request=request)
         done = await send(session, sample, deadline=deadline, keep_body=True)
