@@ -21,7 +21,7 @@ def upper(bad: float, n: float, *, alpha: float = ALPHA) -> float:
     if n <= 0 or bad >= n:
         return 1.0
     if bad == 0:
-        return 1.0 - alpha ** (1.0 / n)  # the closed form of the beta quantile below
+        return 1.0 - math.pow(alpha, 1.0 / n)  # the closed form of the beta quantile below
     from scipy.stats import beta  # noqa: PLC0415  (0.4 s to import, and most runs of the tool never need it)
 
     return float(beta.ppf(1.0 - alpha, bad + 1, n - bad))
@@ -32,7 +32,7 @@ def lower(bad: float, n: float, *, alpha: float = ALPHA) -> float:
     if n <= 0 or bad <= 0:
         return 0.0
     if bad >= n:
-        return float(alpha ** (1.0 / n))
+        return math.pow(alpha, 1.0 / n)
     from scipy.stats import beta  # noqa: PLC0415
 
     return float(beta.ppf(alpha, bad, n - bad + 1))
