@@ -144,6 +144,8 @@ class Rig:
             "pg_password": postgres.app_password,
             "pg_database": postgres.app_database,
             "ca_file": str(postgres.ca_file),
+            # What `setup` put there (a binary, say) is there for every instance; their logs are kept apart.
+            "work_dir": str(self.run_dir / self.worker / "target"),
         }
         work = self.run_dir / self.worker / name
         work.mkdir(parents=True, exist_ok=True)
