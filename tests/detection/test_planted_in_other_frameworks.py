@@ -3,6 +3,8 @@
 Each run holds the defect's own checks and, beside them, a sample of everything else, so that 'no other' is more than a word.
 """
 
+import os
+
 import pytest
 
 from tests.detection.conftest import TARGETS
@@ -27,10 +29,13 @@ DEFECTS = {
     "double_write": ("res.durability", ()),
 }
 SERVICES = {"flask": TARGETS / "flask_psycopg2" / "chaos.toml", "aiohttp": TARGETS / "aiohttp_asyncpg" / "chaos.toml"}
+# Every defect on one of the two; on both with CHAOS_DETECTION=all (ten minutes more). flask's double_write shows only when an answer
+# is lost right after COMMIT, which no fault of this version does on purpose.
+EVERY = [(service, defect) for defect in DEFECTS for service in SERVICES if (service, defect) != ("flask", "double_write")]
+ALTERNATING = [(("aiohttp", "flask")[number % 2], defect) for number, defect in enumerate(DEFECTS)]
 
 
-@pytest.mark.parametrize("service", SERVICES)
-@pytest.mark.parametrize("defect", DEFECTS)
+@pytest.mark.parametrize(("service", "defect"), EVERY if os.environ.get("CHAOS_DETECTION") == "all" else ALTERNATING)
 def test_red_at_its_own_gate_and_no_other(suite, service, defect):
     gate, own = DEFECTS[defect]
     result = suite(SERVICES[service], env={"DEFECT": defect}, only=(*SAMPLE, *own))
