@@ -248,6 +248,7 @@ class Collector:
             gates=results,
             findings=tuple(self.findings),
             command=self.request.command,
+            only=" ".join(self.request.only),
             environment_error=self.error.render() if self.error is not None else "interrupted" if self.interrupted else "",
             host=HostFacts.here(),
             titles={gate.id: gate.title for gate in self.gates.values()},

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from chaos.checks import judge as judge_history
+from chaos.collector import selected_gates
 from chaos.config import load
 from chaos.errors import UsageError
 from chaos.evidence import bundle
@@ -41,7 +42,7 @@ def recheck(directory: Path, given: str | None, *, as_json: bool) -> int:
     findings += [one for one in recorded.findings if one.check not in seen]
     absent = {gate.id: gate.reason for gate in recorded.gates if gate.outcome is Outcome.NOT_APPLICABLE}
     results = judge(findings, gates, absent=absent, waivers=dict(config.waivers))
-    last = verdict(results, gates, profile=recorded.profile)
+    last = verdict(results, gates, profile=recorded.profile, selected=selected_gates(tuple(recorded.only.split())))
     run = replace(recorded, gates=results, findings=tuple(findings), verdict=last)
     if as_json:
         sys.stdout.write(run_json(run) + "\n")

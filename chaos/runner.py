@@ -55,7 +55,8 @@ def execute(request: Request, *, workers: int | None, backend: str, as_json: boo
         run, code = collector.conclude()
     finally:
         collector.release()
-    screen.summary(run, collector.directory)
+    if run.findings or collector.error is None:  # where nothing could even start, the error is all there is to say
+        screen.summary(run, collector.directory)
     if collector.error is not None:
         sys.stderr.write(f"chaos-gate: {collector.error.render()}\n")
     if as_json:
