@@ -77,7 +77,9 @@ def serve(app: Application, settings: Settings) -> int:
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # its 'Invalid HTTP request received' is a request line of ours
     logging.getLogger("asyncio").setLevel(logging.ERROR)
     stamina.instrumentation.set_on_retry_hooks([])  # retries are counted in our own metrics
-    log.info("starting", release=settings.release, port=settings.port, enforce_hosts=settings.enforce_hosts, bypass=settings.bypass)
+    log.info(
+        "starting", release=settings.release, port=settings.port, enforce_hosts=settings.enforce_hosts, bypass=settings.bypass
+    )
     with asyncio.Runner() as runner:
         runner.run(make_server(app, settings).serve())
     log.info("stopped")

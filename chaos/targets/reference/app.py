@@ -128,7 +128,10 @@ def build_app(
         return Envelope(app=ErrorBoundary(inner, answer, rendered, log), release=settings.release, reporter=reporter)
 
     gate = HostGate(
-        wrapped(Dispatch(surfaces)), policy=hosts or HostPolicy.from_settings(settings), refuse=wrapped(refusal), audit=reporter.refused
+        wrapped(Dispatch(surfaces)),
+        policy=hosts or HostPolicy.from_settings(settings),
+        refuse=wrapped(refusal),
+        audit=reporter.refused,
     )
     return Application(gate=gate, pool=pool, health=health, reporter=reporter, log=log)
 

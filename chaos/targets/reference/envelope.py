@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 import uuid
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from chaos.targets.reference.problems import Problem, Refused
+from chaos.targets.reference.problems import Problem, Refused, Unavailable
 from chaos.targets.reference.telemetry import remember_private
 
 if TYPE_CHECKING:
@@ -81,17 +82,23 @@ class ErrorBoundary:
             await self.app(scope, receive, watched)
         except ClientDisconnect:
             scope["reference.error_code"] = "client_gone"
+            return
+        except asyncio.CancelledError:
+            # The process ends and this request was not done in time. uvicorn would answer a 500 in plain text.
+            problem: Problem = Unavailable("shutting_down", "The service is being stopped.")
         except Exception as error:  # noqa: BLE001  (this is the boundary)
             problem = self.answer(error)
-            scope["reference.error_code"] = problem.code
             if problem.status == 500:
                 self.log.error(  # noqa: TRY400  (a traceback may hold values)
                     "unforeseen", request_id=request_id(scope), error_code=problem.code, exception=where(error)
                 )
-            if not started:
-                status, headers, body = self.render(problem, request_id(scope))
-                await send({"type": "http.response.start", "status": status, "headers": headers})
-                await send({"type": "http.response.body", "body": body})
+        else:
+            return
+        scope["reference.error_code"] = problem.code
+        if not started:
+            status, headers, body = self.render(problem, request_id(scope))
+            await send({"type": "http.response.start", "status": status, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
 
 
 def where(error: BaseException) -> str:
@@ -124,7 +131,9 @@ class Reporter:
         if judgement is not None and judgement.surface == "landing" and not judgement.reason:
             crawler = "yes" if _CRAWLERS.search(header(scope, b"user-agent")) else "no"
             self.metrics.seo.labels(str(status), crawler).inc()
-        self.log.info("request", **self.fields(scope), method=method, route=route, status=status, duration_ms=round(seconds * 1000, 2))
+        self.log.info(
+            "request", **self.fields(scope), method=method, route=route, status=status, duration_ms=round(seconds * 1000, 2)
+        )
 
     def refused(self, scope: Scope, judgement: Judgement, enforced: bool) -> None:
         """The audit line of a refused host."""

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 # RFC 9110, 7.2 with RFC 3986, 3.2.2 and 3.2.3, narrowed to what DNS names are made of (RFC 1123, 2.1): no underscore, no empty label,
 # no percent-encoding, no userinfo, no empty port. One trailing dot is the same name spelled absolutely, and is served (row H64).
 _LABEL = rb"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_HOST = re.compile(rb"(?:(?P<name>%b(?:\.%b)*)\.?|(?P<address>\[[0-9A-Fa-f:.]{2,45}\]))(?::(?P<port>[0-9]{1,5}))?" % (_LABEL, _LABEL))
+_HOST = re.compile(
+    rb"(?:(?P<name>%b(?:\.%b)*)\.?|(?P<address>\[[0-9A-Fa-f:.]{2,45}\]))(?::(?P<port>[0-9]{1,5}))?" % (_LABEL, _LABEL)
+)
 _ABSOLUTE = re.compile(rb"https?://(?P<authority>[^/?#]*)(?:[/?].*)?", re.IGNORECASE | re.DOTALL)
 HEALTH_PATHS = frozenset({b"/healthz", b"/readyz"})
 
@@ -77,7 +79,9 @@ class HostPolicy:
     def from_settings(cls, settings: Settings) -> HostPolicy:
         """The lists of the settings, with the surface each is for."""
         api = (*settings.allowed_hosts, *settings.preview_hosts, *settings.staging_hosts, *settings.crawler_hosts)
-        served = tuple((pattern, Surface.API) for pattern in api) + tuple((pattern, Surface.LANDING) for pattern in settings.seo_hosts)
+        served = tuple((pattern, Surface.API) for pattern in api) + tuple(
+            (pattern, Surface.LANDING) for pattern in settings.seo_hosts
+        )
         return cls(served=served, health=settings.health_hosts, enforce=settings.enforce_hosts, bypass=settings.bypass)
 
     def judge(self, hosts: Sequence[bytes], *, target: bytes, path: bytes) -> Judgement:
@@ -126,7 +130,9 @@ def _target_agrees(target: bytes, name: str) -> bool:
 class HostGate:
     """ASGI: judges each request before anything else sees it. `refuse` answers the others; `audit` is told of each refusal."""
 
-    def __init__(self, app: ASGIApp, *, policy: HostPolicy, refuse: ASGIApp, audit: Callable[[Scope, Judgement, bool], None]) -> None:
+    def __init__(
+        self, app: ASGIApp, *, policy: HostPolicy, refuse: ASGIApp, audit: Callable[[Scope, Judgement, bool], None]
+    ) -> None:
         self.app = app
         self.policy = policy
         self.refuse = refuse

@@ -71,8 +71,7 @@ class Landing:
         rows = await self.database.run(lambda session: session.rows(_SLUGS), repeatable=True)
         urls = "".join(f"<url><loc>https://{html.escape(slug)}.{self.domain}/</loc></url>" for (slug,) in rows)
         return Response(
-            '<?xml version="1.0" encoding="UTF-8"?>'
-            f'<urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">{urls}</urlset>',
+            f'<?xml version="1.0" encoding="UTF-8"?><urlset xmlns="http://www.sitemaps.org/schemas/sitemap/0.9">{urls}</urlset>',
             media_type="application/xml",
             headers=_CACHE,
         )

@@ -223,18 +223,22 @@ class Pool:
         """Close it, which takes no round trip, and have it replaced."""
         link.connection.pgconn.finish()
         self.observer.lost(reason)
-        if not link.served and asyncio.get_running_loop().time() - link.opened < PROVEN_AFTER:
+        if reason != "suspect" and not link.served and asyncio.get_running_loop().time() - link.opened < PROVEN_AFTER:
             self._streak.failures += 1
         self._streak.wait = True
         self._missing.set()
 
     async def _keep(self) -> None:
         """Connect whatever is missing, one at a time, for as long as the process lives. Nothing ends this loop but `close`."""
+        loop = asyncio.get_running_loop()
         while True:
             if len(self._idle) + len(self._busy) >= self.size:
                 self.warmed = True
                 self._missing.clear()
+                filled = loop.time()
                 await self._missing.wait()
+                if loop.time() - filled >= PROVEN_AFTER:
+                    self._streak.failures = 0  # all of them lived: what fails now begins a new streak
                 continue
             if self._streak.wait:
                 self._streak.wait = False
@@ -250,4 +254,3 @@ class Pool:
                 self._streak.wait = False
                 self.observer.connected(link)
                 self._offer(link)
-

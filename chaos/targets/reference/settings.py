@@ -95,7 +95,9 @@ def _list(env: Mapping[str, str], name: str, default: tuple[str, ...]) -> tuple[
 def _number(env: Mapping[str, str], name: str, default: int, *, low: int = 0) -> int:
     raw = env.get(name, str(default))
     if not (raw.isascii() and raw.isdigit() and low <= int(raw) <= 65_535):
-        raise _wrong(name, f"{raw!r} is not a number from {low} to 65535", f"set {name} to a number, or leave it out for {default}")
+        raise _wrong(
+            name, f"{raw!r} is not a number from {low} to 65535", f"set {name} to a number, or leave it out for {default}"
+        )
     return int(raw)
 
 
@@ -103,7 +105,9 @@ def _choice(env: Mapping[str, str], name: str, default: str, choices: tuple[str,
     raw = env.get(name, default)
     if raw not in choices:
         # A typing mistake in a security switch must not quietly mean its weaker side.
-        raise _wrong(name, f"{raw!r} is none of {', '.join(choices)}", f"set {name} to one of them, or leave it out for {default}")
+        raise _wrong(
+            name, f"{raw!r} is none of {', '.join(choices)}", f"set {name} to one of them, or leave it out for {default}"
+        )
     return raw
 
 
@@ -131,12 +135,16 @@ def check_database_url(url: str) -> None:
         raise _wrong("DATABASE_URL", "it is no libpq URI", "write postgresql://user:password@host:port/database?...") from None
     if given.get("sslmode") != "verify-full":
         seen = given.get("sslmode", "not set")
-        raise _wrong("DATABASE_URL", f"sslmode is {seen}: the server's name or certificate would not be verified", "use verify-full")
+        raise _wrong(
+            "DATABASE_URL", f"sslmode is {seen}: the server's name or certificate would not be verified", "use verify-full"
+        )
     root = given.get("sslrootcert", "")
     if root == "system" and (given.get("sslcrl") or given.get("sslcrldir")):
         raise _wrong("DATABASE_URL", "libpq ignores the revocation list beside sslrootcert=system", "name the CA's own file")
     if root != "system" and not (root and Path(root).is_file()):
-        raise _wrong("DATABASE_URL", "sslrootcert names no file", "point it at the certificate of the CA that signed the database's")
+        raise _wrong(
+            "DATABASE_URL", "sslrootcert names no file", "point it at the certificate of the CA that signed the database's"
+        )
     for option in ("sslcrl", "sslcrldir"):
         if option in given and not Path(given[option]).exists():
             raise _wrong("DATABASE_URL", f"{option} does not exist, and libpq would connect without it", "put the list there")

@@ -86,16 +86,22 @@ class Metrics:
             registry=registry,
             buckets=(0.005, 0.01, 0.025, 0.05, 0.12, 0.3, 0.6, 1.0, 2.5, 5.0),
         )
-        self.unknown_hosts = Counter("unknown_host_rejections_total", "Requests refused for their Host", ["reason"], registry=registry)
+        self.unknown_hosts = Counter(
+            "unknown_host_rejections_total", "Requests refused for their Host", ["reason"], registry=registry
+        )
         self.attempts = Counter("database_connection_attempts_total", "Database connections tried", registry=registry)
-        self.failures = Counter("database_connection_failures_total", "Database connections that failed", ["class"], registry=registry)
+        self.failures = Counter(
+            "database_connection_failures_total", "Database connections that failed", ["class"], registry=registry
+        )
         self.lost = Counter("database_connections_lost_total", "Pooled connections dropped", ["reason"], registry=registry)
         self.retries = Counter("database_retries_total", "Repeated units of work", ["outcome"], registry=registry)
         self.pool = Gauge("database_pool_connections", "Pooled connections", ["state"], registry=registry)
         self.pool_size = Gauge("database_pool_size", "Connections the pool may hold", registry=registry)
         self.pool_waiting = Gauge("database_pool_waiting", "Requests waiting for a connection", registry=registry)
         self.certificate_days = Gauge(
-            "database_certificate_expiry_days", "Days until the first certificate of the database's chain expires", registry=registry
+            "database_certificate_expiry_days",
+            "Days until the first certificate of the database's chain expires",
+            registry=registry,
         )
         self.certificate_days.set(float("nan"))  # not known yet: NaN fires no alert, and absent() does not hide it
         self.certificate_checks = Counter(
