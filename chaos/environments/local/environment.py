@@ -174,7 +174,7 @@ def _home(found: Installation) -> Path:
     for base in bases:
         with suppress(OSError):
             if found.user is None or _passable(Path(base)):
-                home = Path(tempfile.mkdtemp(prefix="chaos-gate-", dir=base))
+                home = Path(tempfile.mkdtemp(prefix="chaos-pg-", dir=base))
                 if len(str(home)) > _LONGEST_SOCKET_PATH:
                     home.rmdir()
                     continue
