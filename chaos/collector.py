@@ -159,6 +159,18 @@ class Collector:
             self.running.pop(name, None)
         self._show()
 
+    def pytest_terminal_summary(self, terminalreporter: Any) -> None:
+        """A bare pytest run ends with the verdict, and with the same evidence as `chaos-gate run`."""
+        if self.bare and self.expected:
+            run, _ = self.conclude()
+            failed = [gate.id for gate in run.gates if gate.outcome is Outcome.FAIL]
+            terminalreporter.write_line(f"chaos-gate: {run.verdict.value} {' '.join(failed)}  {self.directory}/report.html")
+
+    def pytest_unconfigure(self) -> None:
+        """A bare run's scratch directory goes with it."""
+        if self.bare:
+            self.release()
+
     def expect(self, nodeids: Iterable[str]) -> None:
         """The cases that have to be heard of before the run may end well."""
         self.expected = list(dict.fromkeys([*self.expected, *map(_case_id, nodeids)]))

@@ -5,6 +5,8 @@ Nothing heavy is imported here: every pytest run on a machine that has the packa
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -33,6 +35,19 @@ def pytest_configure(config: pytest.Config) -> None:
         from chaos.session import die_with_runner  # noqa: PLC0415
 
         die_with_runner()
+    elif "CHAOS_RUN" not in os.environ and any(_suite(argument) for argument in config.args):
+        # A bare `pytest tests/resilience`: the same evidence as `chaos-gate run` writes.
+        from chaos.collector import Collector  # noqa: PLC0415
+
+        collector = Collector.for_pytest(config)
+        collector.own()
+        config.pluginmanager.register(collector, "chaos-collector")
+
+
+def _suite(argument: str) -> bool:
+    """Whether a path on the command line is one of the suites, or in one."""
+    place = Path(argument.partition("::")[0]).resolve()
+    return any((part / "test_network.py").exists() or (part / "test_hosts.py").exists() for part in (place, place.parent))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -83,17 +98,3 @@ def prove(chaos_session: Session, request: pytest.FixtureRequest) -> Callable[[C
             pytest.fail("\n\n".join(result.problems), pytrace=False)
 
     return run
-
-
-def pytest_collection_finish(session: pytest.Session) -> None:
-    """Where the suites are run by a bare pytest, evidence is written all the same: its controller gets a collector."""
-    config = session.config
-    if hasattr(config, "workerinput") or config.pluginmanager.has_plugin("chaos-collector"):
-        return
-    if not any(item.get_closest_marker("families") for item in session.items) and not config.getoption("numprocesses", 0):
-        return
-    from chaos.collector import Collector  # noqa: PLC0415
-
-    collector = Collector.for_pytest(config)
-    config.pluginmanager.register(collector, "chaos-collector")
-    collector.pytest_collection_finish(session)
