@@ -12,6 +12,7 @@ import sys
 import time
 import urllib.request
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chaos.environments.local import LocalEnvironment
@@ -19,9 +20,13 @@ from chaos.processes import Reaper, free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
 API = "api.example.test"
+
+
+def importable() -> dict[str, str]:
+    """Ours, with the package importable for a script that lies elsewhere."""
+    return {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
 
 
 @dataclass(frozen=True)
@@ -88,7 +93,7 @@ class Service:
         program = program or ("-m", "chaos.targets.reference", "--port", "{port}")
         argv = [sys.executable, *(part.replace("{port}", str(self.port)) for part in program)]
         with self.log_file.open("wb") as log:
-            self.process = subprocess.Popen(argv, env={**os.environ, "DATABASE_URL": url, **env}, stdout=log, stderr=log)
+            self.process = subprocess.Popen(argv, env={**importable(), "DATABASE_URL": url, **env}, stdout=log, stderr=log)
 
     def ask(
         self,
@@ -188,7 +193,7 @@ def lab(directory: Path) -> Iterator[Lab]:
             for _ in range(2):  # idempotent
                 migrated = subprocess.run(
                     [sys.executable, "-m", "chaos.targets.reference.migrate"],
-                    env={**os.environ, "DATABASE_URL": made.url},
+                    env={**importable(), "DATABASE_URL": made.url},
                     capture_output=True,
                     text=True,
                     check=False,

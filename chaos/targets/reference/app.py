@@ -74,8 +74,8 @@ def build_app(
     log: structlog.typing.FilteringBoundLogger | None = None,
     connect: Callable[[], Awaitable[Link]] | None = None,
     delay: Callable[[int], float] | None = None,
-    pool: Pool | None = None,
-    database: Database | None = None,
+    pool: Callable[..., Pool] = Pool,
+    database: Callable[..., Database] = Database,
     hosts: HostPolicy | None = None,
     answer: Callable[[Exception], Problem] = answer_for,
     rendered: Callable[[Problem, str], Rendered] = render,
@@ -83,30 +83,30 @@ def build_app(
 ) -> Application:
     """The service. What is not given is made from the settings.
 
-    `connect` makes one connection, `delay` says how long to wait after n failures, `pool` and `database` replace all of that; `hosts`
-    judges requests; `answer` turns exceptions into problems, `rendered` problems into bytes; `more_routes` come before the service's
-    own on the API surface.
+    `connect` makes one connection, `delay` says how long to wait after n failures, `pool` and `database` make those two (a subclass,
+    or a partial with another `session`); `hosts` judges requests; `answer` turns exceptions into problems, `rendered` problems into
+    bytes; `more_routes` come before the service's own on the API surface. Around all of it: `replace(app, gate=...)`.
     """
     log = log or make_log()
     metrics = Metrics()
     telemetry = PoolTelemetry(log, metrics)
-    pool = pool or Pool(
+    made = pool(
         connect=connect or connector(settings),
         delay=delay or (lambda failures: full_jitter(failures, base=settings.reconnect_base, cap=settings.reconnect_cap)),
         observer=telemetry,
         size=settings.pool_size,
         waiting=settings.waiting,
     )
-    metrics.watch(pool)
-    database = database or Database(
+    metrics.watch(made)
+    work = database(
         settings=settings,
-        pool=pool,
+        pool=made,
         retried=lambda outcome: metrics.retries.labels(outcome).inc(),
         budget=RetryBudget(ratio=settings.retry_ratio),
     )
-    health = Health(database=database, settings=settings, metrics=metrics)
-    routes = more_routes(database)
-    items, landing = Items(database, settings).routes(), Landing(database, settings).routes()
+    health = Health(database=work, settings=settings, metrics=metrics)
+    routes = more_routes(work)
+    items, landing = Items(work, settings).routes(), Landing(work, settings).routes()
     operators = health.routes()
     public = [route for route in items if route.path.startswith("/api/")]
     surfaces = {
@@ -133,7 +133,7 @@ def build_app(
         refuse=wrapped(refusal),
         audit=reporter.refused,
     )
-    return Application(gate=gate, pool=pool, health=health, reporter=reporter, log=log)
+    return Application(gate=gate, pool=made, health=health, reporter=reporter, log=log)
 
 
 def _router(routes: Sequence[Route]) -> Router:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import ipaddress
+import ssl
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import psycopg
-from psycopg.conninfo import make_conninfo
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from chaos.targets.reference.chain import served_chain
 from chaos.targets.reference.pool import Link
 
 if TYPE_CHECKING:
@@ -43,6 +46,8 @@ def failure_class(error: Exception) -> str:
     """One word for why no connection came: what /metrics counts and the log says. An exception's own text goes nowhere."""
     if isinstance(error, TimeoutError | psycopg.errors.ConnectionTimeout):
         return "timeout"
+    if isinstance(error, ssl.SSLError):
+        return "tls"
     text = str(error)
     # 'SSL SYSCALL error: Connection reset by peer' is the network's doing, and so is an end of file inside the handshake.
     if "SSL SYSCALL" in text or "SSL error: unexpected eof" in text:
@@ -82,6 +87,21 @@ def parameters(settings: Settings) -> dict[str, str | int]:
     }
 
 
+def names_an_address(database_url: str) -> bool:
+    """Whether the URL's host is an IP address.
+
+    libpq then also accepts a dNSName or a common name that spells the address (catalogue rows C11 and C12, against RFC 9525, 6.4).
+    Python's ssl module does not, so for such a host the served chain is looked at before libpq is let near it. It is another
+    connection, so this stops a certificate that was issued wrongly, not a relay that tells the two apart: name the server, and give
+    its address as hostaddr.
+    """
+    try:
+        ipaddress.ip_address(str(conninfo_to_dict(database_url).get("host") or "localhost"))
+    except ValueError:
+        return False
+    return True
+
+
 # The first statement of every connection: it proves that the session works, and says what protects it, in the server's own words.
 _TLS_OF_SESSION = b"SELECT version, cipher FROM pg_catalog.pg_stat_ssl WHERE pid = pg_catalog.pg_backend_pid() AND ssl"
 
@@ -92,8 +112,11 @@ def connector(settings: Settings, *, change: Mapping[str, str | int] | None = No
     `change` replaces single parameters: how a test plants a client that verifies too little.
     """
     conninfo = make_conninfo(settings.database_url, **{**parameters(settings), **(change or {})})
+    by_address = names_an_address(settings.database_url)
 
     async def connect() -> Link:
+        if by_address:
+            await served_chain(settings.database_url, timeout=settings.connect_timeout)
         # psycopg holds connect_timeout against each address; the outer bound also covers looking the name up.
         async with asyncio.timeout(settings.connect_timeout + 0.5):
             connection = await psycopg.AsyncConnection.connect(conninfo, autocommit=True, prepare_threshold=None)

@@ -38,12 +38,16 @@ class ChainWatch:
     _next: float = 0.0
     _task: asyncio.Task[None] | None = None
 
-    async def fresh(self) -> Chain | None:
-        """The chain, looked at again when it is time. None when it was never seen."""
+    def begin(self) -> None:
+        """Look again when it is time; does not wait for it."""
         now = asyncio.get_running_loop().time()
         if self._task is None and now >= self._next:
             self._next = now + self.interval
             self._task = asyncio.create_task(self._look())
+
+    async def fresh(self) -> Chain | None:
+        """The chain, looked at again when it is time. None when it was never seen."""
+        self.begin()
         if self._task is not None:
             await asyncio.wait({self._task}, timeout=_LOOK_WAIT)
         return self.chain
@@ -106,7 +110,9 @@ class Health:
         return JSONResponse({"status": "ready", "release": self.settings.release, "certificate_days": days})
 
     async def measured(self, _request: Request) -> Response:
-        """GET /metrics: Prometheus text."""
+        """GET /metrics: Prometheus text. Being asked keeps the chain's age fresh, unless the database is away anyway."""
+        if self.database.pool.counts["idle"]:
+            self.watch.begin()
         return Response(generate_latest(self.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
     async def contract(self, _request: Request) -> Response:

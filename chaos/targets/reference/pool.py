@@ -153,7 +153,7 @@ class Pool:
     async def acquire(self, timeout: float) -> Link:  # noqa: ASYNC109  (the time-out is what the method is about)
         """An idle connection, or the next that comes free within `timeout` seconds. Raises PoolExhausted."""
         if self._idle:
-            link = self._idle.pop()
+            link = self._idle.pop(0)  # the one that has rested longest: new connections get to prove themselves
             self._unwatch(link)
             self._busy.add(link)
             return link
