@@ -27,7 +27,7 @@ chaos: $(RUN) ## set up, then chaos-gate run on the bundled service
 	@$(BIN)/chaos-gate run $(ARGS)
 
 test: $(TEST) ## set up, then every test of the product
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
 setup: $(TEST) ## only set up
 

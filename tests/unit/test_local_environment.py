@@ -293,7 +293,7 @@ def left_of(told: dict[str, Any], folder: Path) -> list[str]:
 
 def test_another_postgresql_is_named_in_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "postgres").write_text("#!/bin/sh\necho 'postgres (PostgreSQL) 13.9'\n")
-    for path in (tmp_path, *list(tmp_path.parents)[:2]):
+    for path in (tmp_path, *list(tmp_path.parents)[:3]):
         path.chmod(0o755)
     (tmp_path / "postgres").chmod(0o755)
     monkeypatch.setenv("CHAOS_POSTGRES_BIN", str(tmp_path))
