@@ -1,6 +1,6 @@
 """A made-up run that holds every verdict, with some 20,000 requests behind it: what the evidence's tests and their author look at.
 
-    python -m tests.unit.evidence_sample DIRECTORY [no-go|clear|go|inconclusive|environment] [dot]
+python -m tests.unit.evidence_sample DIRECTORY [no-go|clear|go|inconclusive|environment] [dot]
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pathlib import Path
 from chaos import gates
 from chaos.evidence.record import HostFacts, Run
 from chaos.evidence.store import SEGMENTS, Segment, Store, merge
-from chaos.model import Connection, Effect, Finding, History, Kind, Layer, Operation, Outcome, Rung, Verdict, Window
+from chaos.model import Connection, Effect, Finding, GateResult, History, Kind, Layer, Operation, Outcome, Rung, Verdict, Window
 
 START = 1_795_478_400.0  # 2026-11-23T23:20:00Z
 SECRET = "hunter2-of-the-sample"
@@ -37,7 +37,8 @@ FAULTS = (
 
 def operation(rng: random.Random, at: float, kind: Kind, *, broken: bool, mode: str) -> Operation:
     base = rng.lognormvariate(math.log(0.006), 0.35) + (0.03 * rng.random() if rng.random() < 0.02 else 0)
-    status, error, seconds = (200 if kind is Kind.READ else 201), "", base
+    status: int | None = 200 if kind is Kind.READ else 201
+    error, seconds = "", base
     if broken and mode == "network.slow":
         seconds = 0.2 + base * 3
     elif broken and mode in {"network.blackhole", "pool.locks"}:
@@ -92,7 +93,9 @@ def history(name: str, title: str, start: float, rng: random.Random, *, rate: fl
         at += gap * (0.5 + rng.random())
         gap = min(gap * 1.9, 1.0)
     connections += [
-        Connection(id=len(connections) + i, opened=healed + lag, behaviour="relay", reached=Rung.CLIENT_HELLO, tls=True, established=True)
+        Connection(
+            id=len(connections) + i, opened=healed + lag, behaviour="relay", reached=Rung.CLIENT_HELLO, tls=True, established=True
+        )
         for i in range(5)
     ]
     took = name != "network.cut"
@@ -101,8 +104,13 @@ def history(name: str, title: str, start: float, rng: random.Random, *, rate: fl
         started=start,
         finished=end,
         windows=(
-            Window(fault=name, scope="pooled", injected=injected, healed=healed,
-                   effect=Effect(took=took, seen="6 of 6 probes failed" if took else "0 of 6 probes failed", count=6)),
+            Window(
+                fault=name,
+                scope="pooled",
+                injected=injected,
+                healed=healed,
+                effect=Effect(took=took, seen="6 of 6 probes failed" if took else "0 of 6 probes failed", count=6),
+            ),
         ),  # fmt: skip
         operations=tuple(operations),
         connections=tuple(connections),
@@ -157,7 +165,7 @@ def findings(*, failing: bool = True) -> tuple[Finding, ...]:
     return tuple(good + (bad if failing else []))
 
 
-def results(*, failing: bool = True) -> tuple[gates.GateResult, ...]:
+def results(*, failing: bool = True) -> tuple[GateResult, ...]:
     judged = gates.judge(
         findings(failing=failing),
         gates.load(),

@@ -89,9 +89,9 @@ def test_the_rest_of_the_line_stays_readable():
     assert json.loads(redact(json.dumps({"token": S, "b": 2}))) == {"token": "***", "b": 2}
 
 
-hidden = st.text(st.characters(min_codepoint=33, max_codepoint=0x2FF, exclude_categories=("Cc", "Cs")), min_size=6, max_size=30).filter(
-    lambda text: "*" not in text
-)
+hidden = st.text(
+    st.characters(min_codepoint=33, max_codepoint=0x2FF, exclude_categories=("Cc", "Cs")), min_size=6, max_size=30
+).filter(lambda text: "*" not in text)
 
 
 @given(secret=hidden, before=st.text(max_size=20), after=st.text(max_size=20))
@@ -121,7 +121,17 @@ def test_nothing_that_moves_a_cursor_or_breaks_xml_is_left():
 
 @pytest.mark.parametrize(
     "hostile",
-    ["a" * 100_000, "a-" * 50_000, "password" * 12_000, '"password":' * 8_000, "://a:" * 20_000, "'" * 100_000, "eyJ" * 30_000, "eyJ-" * 25_000, "Bearer " * 15_000],
+    [
+        "a" * 100_000,
+        "a-" * 50_000,
+        "password" * 12_000,
+        '"password":' * 8_000,
+        "://a:" * 20_000,
+        "'" * 100_000,
+        "eyJ" * 30_000,
+        "eyJ-" * 25_000,
+        "Bearer " * 15_000,
+    ],
 )
 def test_a_hostile_text_takes_no_time(hostile):
     start = time.process_time()

@@ -74,7 +74,9 @@ def test_everything_round_trips_exactly(tmp_path_factory, history, findings):
 
 
 def test_a_nan_stays_one_and_infinity_too(tmp_path):
-    one = History(experiment="x", started=1.0, finished=math.inf, connections=(Connection(id=1, opened=math.nan, behaviour="relay"),))
+    one = History(
+        experiment="x", started=1.0, finished=math.inf, connections=(Connection(id=1, opened=math.nan, behaviour="relay"),)
+    )
     with Segment(tmp_path / "a.sqlite") as segment:
         segment.append(one)
     [back] = Store(tmp_path / "a.sqlite").histories()
@@ -91,7 +93,9 @@ def test_histories_come_in_order_of_time_over_all_workers_and_keep_their_own_par
     assert {one.check for one in store.findings()} == {
         "network.refused.pooled", "network.cut.pooled", "pool.slots", "C1.reconnect", "C3.reconnect",
     }  # fmt: skip
-    assert store.seconds()["pool.slots"] == pytest.approx(sum(h.finished - h.started for h in back if h.experiment == "pool.slots"))
+    assert store.seconds()["pool.slots"] == pytest.approx(
+        sum(h.finished - h.started for h in back if h.experiment == "pool.slots")
+    )
 
 
 def test_merging_twice_gives_the_same_and_keeps_the_run(tmp_path):
