@@ -46,10 +46,10 @@ class Run:
     """What was run, on what, and what came of it.
 
     `started` and `finished` are seconds since the epoch. `parts` maps a part ('PostgreSQL') to its version. `command` is the
-    command line as it was given, `only` its --only, separated by spaces. `environment_error` is the sentence and remedy of an environment error that ended the run (''
-    when none did). `titles` replace the gates' own (gates.toml). `recovery_limit` is [target.database].recovery in seconds (0.0:
-    unknown). `selected` are the gates that a run narrowed by --only has to prove (empty: all). `recordings` gives the histories,
-    and is the one field that is not kept with the rest.
+    command line as it was given, `only` its --only, separated by spaces. `environment_error` is the sentence and remedy of an
+    environment error that ended the run ('' when none did). `titles` replace the gates' own (gates.toml). `recovery_limit` is
+    [target.database].recovery in seconds (0.0: unknown). `selected` are the gates that a run narrowed by --only has to prove
+    (empty: all). `recordings` gives the histories, and is the one field that is not kept with the rest.
     """
 
     version: str
