@@ -32,13 +32,20 @@ def certificates(identity):
     return x509.load_pem_x509_certificates(identity.chain_file.read_bytes())
 
 
-def shake_hands(authority, identity, host, *, crl=None, ca=None, level=2):
-    """A whole handshake in memory, with an OpenSSL client that verifies fully; '' when it accepts, else why not."""
+def shake_hands(authority, identity, host, *, crl=None, ca=None, client_identity=None):
+    """A whole handshake in memory, with an OpenSSL client that verifies fully; '' when both accept, else why not.
+
+    With `client_identity` the server asks for a certificate, and gets that.
+    """
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     server.set_ciphers("DEFAULT:@SECLEVEL=0")
     server.load_cert_chain(identity.chain_file, identity.key_file)
     client = ssl.create_default_context(cafile=ca or authority.ca_file)
-    client.set_ciphers(f"DEFAULT:@SECLEVEL={level}")
+    client.set_ciphers("DEFAULT:@SECLEVEL=2")
+    if client_identity:
+        client.load_cert_chain(client_identity.chain_file, client_identity.key_file)
+        server.load_verify_locations(authority.ca_file)
+        server.verify_mode = ssl.CERT_REQUIRED
     if crl:
         client.load_verify_locations(crl)
         client.verify_flags |= ssl.VERIFY_CRL_CHECK_LEAF
@@ -64,7 +71,18 @@ def shake_hands(authority, identity, host, *, crl=None, ca=None, level=2):
 
 def test_every_row_that_is_a_matter_of_certificates_alone_has_an_entry():
     elsewhere = {"C24", "C25", "C26"}  # a client's configuration: see Authority.crl
-    wanted = {f"C{n}" for n in range(1, 28)} - elsewhere | {"R2", "R3", "R5", "M1", "M2", "M3", "M4", "M6", "sec.cert_expiry", "accept"}
+    wanted = {f"C{n}" for n in range(1, 28)} - elsewhere | {
+        "R2",
+        "R3",
+        "R5",
+        "M1",
+        "M2",
+        "M3",
+        "M4",
+        "M6",
+        "sec.cert_expiry",
+        "accept",
+    }
     assert {entry.row for entry in ZOO.entries} == wanted
 
 
@@ -212,6 +230,13 @@ def test_client_certificates_name_the_user(tmp_path):
         leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
 
 
+@pytest.mark.parametrize("entry", [entry for entry in ZOO.entries if entry.role == "client"], ids=lambda entry: entry.name)
+def test_servers_judge_clients(authority, entry):
+    """The common name is PostgreSQL's business and the key's mode libpq's; the rest is OpenSSL's."""
+    why = shake_hands(authority, authority.issue("valid"), "localhost", client_identity=authority.issue(entry))
+    assert bool(why) is (entry.must == "reject" and entry.row not in {"M4", "M6"}), why
+
+
 def test_other_hosts(tmp_path):
     authority = Authority.create(tmp_path, hosts=("db.example.test", "10.1.2.3"))
     assert not shake_hands(authority, authority.issue("valid"), "db.example.test")
@@ -274,7 +299,9 @@ def test_a_directory_that_cannot_be_made(tmp_path):
 
 
 def test_the_command_makes_everything(tmp_path):
-    done = subprocess.run([sys.executable, "-m", "chaos.certs", str(tmp_path)], capture_output=True, text=True, cwd=ROOT, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "chaos.certs", str(tmp_path)], capture_output=True, text=True, cwd=ROOT, check=True
+    )
     assert all(entry.name in done.stdout for entry in ZOO.entries)
     assert len(list((tmp_path / "identities").glob("*.key"))) == len(ZOO.entries)
     assert {"crl.pem", "crl-stale.pem", "ca.pem"} <= {path.name for path in tmp_path.iterdir()}

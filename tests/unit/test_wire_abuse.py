@@ -132,7 +132,9 @@ def test_a_slow_reader_holds_up_nobody_and_loses_nothing(wire):
     assert wire.connections()[0].bytes_up == wire.connections()[0].bytes_down == size
 
 
-@pytest.mark.parametrize("kind", ["relay", "close", "ask", "relay-inside", "N", "E", "eof", "accept", "after_S", "in_tls", "after_startup"])
+@pytest.mark.parametrize(
+    "kind", ["relay", "close", "ask", "relay-inside", "N", "E", "eof", "accept", "after_S", "in_tls", "after_startup"]
+)
 def test_garbage_in_any_portions(wire, identity, kind):
     before = descriptors()
     wire.behave(

@@ -69,7 +69,9 @@ class Refuse:
         if isinstance(self.answer, str):
             _one_of("Refuse.answer", self.answer, (EOF, RST))
         elif not self.answer:
-            raise UsageError("an empty answer is no answer", remedy="use Stall('accept') for silence, 'eof' for an end", where="Refuse")
+            raise UsageError(
+                "an empty answer is no answer", remedy="use Stall('accept') for silence, 'eof' for an end", where="Refuse"
+            )
 
     @property
     def name(self) -> str:

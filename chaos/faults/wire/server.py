@@ -47,21 +47,21 @@ class Wire:
         """Listen; the port. A second start changes nothing. PartFailed when it cannot."""
         if self._thread is not None:
             return self.port
-        try:
-            listener = socket.socket()
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(("127.0.0.1", self.port))
-            listener.listen(_BACKLOG)
-        except OSError as error:
-            listener.close()
-            remedy = "free a port on 127.0.0.1"
-            raise PartFailed(f"it cannot listen: {error}", remedy=remedy, where="wire") from error
-        listener.setblocking(False)
-        self.port = listener.getsockname()[1]
-        ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, args=(listener, ready), name=f"wire:{self.port}", daemon=True)
+        with contextlib.ExitStack() as undo:
+            try:
+                listener = undo.enter_context(socket.socket())
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listener.bind(("127.0.0.1", self.port))
+                listener.listen(_BACKLOG)
+                listener.setblocking(False)
+                loop = asyncio.new_event_loop()
+            except OSError as error:
+                remedy = "end what uses the port, or raise the limit of open files (ulimit -n)"
+                raise PartFailed(f"it cannot listen: {error}", remedy=remedy, where="wire") from error
+            undo.pop_all()
+        self.port, self._loop = listener.getsockname()[1], loop
+        self._thread = threading.Thread(target=self._run, args=(loop, listener), name=f"wire:{self.port}", daemon=True)
         self._thread.start()
-        ready.wait(_PATIENCE)
         return self.port
 
     def stop(self) -> None:
@@ -106,12 +106,12 @@ class Wire:
 
     # -- in the wire's own thread -----------------------------------------------------------------------------------------------
 
-    def _run(self, listener: socket.socket, ready: threading.Event) -> None:
-        loop = asyncio.new_event_loop()
-        self._loop = loop
-        loop.set_exception_handler(lambda _, context: self._errors.append(str(context.get("exception") or context["message"])))
+    def _run(self, loop: asyncio.AbstractEventLoop, listener: socket.socket) -> None:
+        loop.set_exception_handler(lambda _, context: self._failed(str(context.get("exception") or context["message"])))
         accepting = loop.create_task(self._accept(loop, listener))
-        ready.set()
+        accepting.add_done_callback(
+            lambda task: None if task.cancelled() else self._failed(f"accepts no more: {task.exception()!r}")
+        )
         try:
             loop.run_forever()
             accepting.cancel()
@@ -127,7 +127,7 @@ class Wire:
                 link, _ = await loop.sock_accept(listener)
             except OSError as error:
                 if error.errno in _SHORT:
-                    self._errors.append(f"no connection can be accepted: {error.strerror}")
+                    self._failed(f"no connection can be accepted: {error.strerror}")
                     await asyncio.sleep(0.1)
                 await asyncio.sleep(0.001)  # otherwise the client has gone already
                 continue
@@ -149,7 +149,11 @@ class Wire:
             scene.record.finish()
         error = None if task.cancelled() else task.exception()
         if error is not None:
-            self._errors.append(f"connection {scene.record.id}: {error!r}")
+            self._failed(f"connection {scene.record.id}: {error!r}")
+
+    def _failed(self, what: str) -> None:
+        if what not in self._errors[-1:]:  # the same again and again is said once
+            self._errors.append(what)
 
     async def _sever(self, how: Literal["rst", "fin"]) -> int:
         scenes = dict(self._scenes)
