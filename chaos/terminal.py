@@ -151,7 +151,7 @@ class Screen:
     # -- gates --------------------------------------------------------------------------------------------------------------------
 
     def _table(self, results: list[GateResult]) -> list[Text]:
-        rows = [(gate, self._clean(words.observed(gate)), self._clean(words.bounded(gate))) for gate in results]
+        rows = [(gate, self._one_line(words.observed(gate)), self._one_line(words.bounded(gate))) for gate in results]
         if not rows:
             return []
         first = max(len(gate.id) for gate, _, _ in rows) + 4
@@ -189,7 +189,7 @@ class Screen:
             self._print(Text(""), Text(f"and {len(failures) - SHOWN} more failures: the report has them all"))
 
     def _field(self, name: str, text: str, *, style: str = "", whole: bool = False) -> list[Text]:
-        line = Text.assemble((f"  {name:<10}", "dim"), (" ".join(self._clean(text).split()), style))
+        line = Text.assemble((f"  {name:<10}", "dim"), (self._one_line(text), style))
         return [line] if whole else self._wrapped(line, 12)  # a command is copied: it stays one line
 
     def _paths(self, directory: Path) -> list[Text]:
@@ -206,8 +206,11 @@ class Screen:
     def _clean(self, text: str) -> str:
         return redact(text, self._secrets)
 
+    def _one_line(self, text: str) -> str:
+        return " ".join(self._clean(text).split())
+
     def _indented(self, text: str, by: int) -> list[Text]:
-        return self._wrapped(Text(" " * by + " ".join(self._clean(text).split())), by)
+        return self._wrapped(Text(" " * by + self._one_line(text)), by)
 
     def _wrapped(self, line: Text, indent: int) -> list[Text]:
         """On a terminal broken between words, further lines indented; elsewhere as it is."""

@@ -270,3 +270,11 @@ def test_gates_that_failed_are_told_worst_first_whatever_their_order(tmp_path):
     order = ["FAIL", "NOT PROVEN", "PASS", "WAIVED"]
     assert labels == sorted(labels, key=order.index)
     assert labels.count("FAIL") == len(run.of(Outcome.FAIL))
+
+
+def test_a_reason_of_several_lines_is_one_line_of_the_table(tmp_path):
+    run = evidence_sample.run()
+    gates = tuple(replace(gate, reason="first\nsecond\n\n") if gate.id == "res.pool" else gate for gate in run.gates)
+    screen, stream = piped()
+    screen.summary(replace(run, gates=gates), tmp_path)
+    assert re.search(r"\n  res\.pool +FAIL +first second\n  [a-z]", stream.getvalue())
