@@ -164,7 +164,7 @@ def _shade(axes: Axes, faults: Iterable[Fault], width: float, tips: dict[str, st
         span.set_gid(gid)
         lag = "never served again" if one.recovered is None and one.healed else duration(one.recovered) if one.recovered else ""
         tips[gid] = f"{one.number}. {one.title}: {one.seen}" + (f"; serving again after {lag}" if one.recovered else "")
-        if (one.end - one.start) / (high - low) * width > 0.14:
+        if (one.end - one.start) / (high - low) * width > 0.12:
             middle = (one.start + one.end) / 2
             axes.text(middle, 0.97, str(one.number), transform=axes.get_xaxis_transform(), ha="center", va="top", fontsize=6.5)
 
@@ -218,7 +218,7 @@ def recoveries(series: Series, limit: float) -> Draw:
         step = 0.38 if narrow else 0.215
         height = 0.62 + step * len(rows)
         figure.set_size_inches(width, height)
-        left = 0.12 if narrow else 3.25
+        left = 0.12 if narrow else 3.8
         axes = figure.add_axes((left / width, 0.36 / height, 1 - (left + 0.45) / width, 1 - 0.5 / height))
         slowest = max((value for _, values in rows for value in values if value is not None), default=1.0)
         never = any(value is None for _, values in rows for value in values)
@@ -241,7 +241,7 @@ def recoveries(series: Series, limit: float) -> Draw:
             where: dict[str, Any] = {"x": 0.0, "y": index - 0.4, "ha": "left", "va": "center", "fontsize": "medium"}
             if not narrow:
                 where = {"x": -0.012, "y": index, "ha": "right", "va": "center", "transform": axes.get_yaxis_transform()}
-            axes.text(s=_short(label, 52), **where)
+            axes.text(s=_short(label, 62), **where)
             for value in values:
                 missed = value is None or (limit > 0 and value > limit)
                 mark, at = ("X", edge) if value is None else ("o", value)
