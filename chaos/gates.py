@@ -149,7 +149,8 @@ def _rate(gate: Gate, found: Sequence[Finding], base: GateResult) -> GateResult:
     n, bad = sum(one.n for one in found), sum(one.bad for one in found)
     if n == 0:
         return replace(base, reason=found[0].detail)
-    return _bounded(gate, bad, n, f"{bad:,} of {n:,} {_bad(gate)}", base)
+    deff = n / sum(one.n / one.deff for one in found if one.n)
+    return _bounded(gate, bad, n, f"{bad:,} of {n:,} {_bad(gate)}", base, deff=deff)
 
 
 def _worst_class(gate: Gate, found: Sequence[Finding], base: GateResult) -> GateResult:
@@ -171,9 +172,9 @@ def _bad(gate: Gate) -> str:
     )
 
 
-def _bounded(gate: Gate, bad: int, n: int, reason: str, base: GateResult) -> GateResult:
-    outcome = judge_rate(bad, n, gate.limit)
-    bound = (lower(bad, n), upper(bad, n))
+def _bounded(gate: Gate, bad: int, n: int, reason: str, base: GateResult, *, deff: float = 1.0) -> GateResult:
+    outcome = judge_rate(bad, n, gate.limit, deff=deff)
+    bound = (lower(bad / deff, n / deff), upper(bad / deff, n / deff))
     if outcome is Outcome.INCONCLUSIVE:
         total = needed_after(bad, gate.limit)
         reason += f": bound {bound[1]:.2%}, needs {max(0, total - n):,} more for {gate.threshold}"

@@ -187,7 +187,7 @@ class Finding:
     """What one check made of one history.
 
     `bad` of `n` observations broke the rule. `expected` says what was expected and by which source; `detail` what was seen, in
-    numbers; `measured` is a single quantity where the gate judges one (seconds for a roll-back); `examples` are the observations
+    numbers; `deff` by how much the observations hang together (chaos.statistics.design_effect); `measured` is a single quantity where the gate judges one (seconds for a roll-back); `examples` are the observations
     that broke the rule (a request, a log line). `check` is the id that `--only` takes.
     """
 
@@ -201,6 +201,7 @@ class Finding:
     n: int = 0
     bad: int = 0
     measured: float | None = None
+    deff: float = 1.0
     expected: str = ""
     examples: tuple[str, ...] = ()
     rerun: str = ""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from chaos.checks.recovery import describe
 from chaos.model import Finding, History, Kind, Operation, Outcome
-from chaos.statistics import lower
+from chaos.statistics import design_effect, lower
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -48,10 +48,11 @@ def check(history: History, limits: Limits) -> list[Finding]:
         Finding(
             check=f"{name}.{history.experiment}",
             gate=gate,
-            outcome=_outcome(len(bad), len(load), 0.05),
-            detail=f"{len(bad)} of {len(load)} requests failed with nothing broken",
-            n=len(load),
-            bad=len(bad),
+            outcome=Outcome.INCONCLUSIVE if why else _outcome(len(bad), len(load), 0.05),
+            detail=why or f"{len(bad)} of {len(load)} requests failed with nothing broken",
+            n=0 if why else len(load),
+            bad=0 if why else len(bad),
+            deff=design_effect(_blocks(load)),
             expected="a healthy answer to every healthy request; one that was never answered counts as bad",
             examples=tuple(describe(one) for one in bad[:3]),
         )
@@ -78,6 +79,15 @@ def check(history: History, limits: Limits) -> list[Finding]:
             )
         )
     return found
+
+
+def _blocks(load: Sequence[Operation]) -> list[tuple[int, int]]:
+    """(bad, n) of each second: failures come in bursts, and one burst is one event, not ten."""
+    counts: dict[int, tuple[int, int]] = {}
+    for one in load:
+        bad, n = counts.get(int(one.started), (0, 0))
+        counts[int(one.started)] = bad + (not one.ok), n + 1
+    return list(counts.values())
 
 
 def _outcome(bad: int, n: int, limit: float) -> Outcome:

@@ -36,12 +36,13 @@ class Outcome:
         return next(gate for gate in self.evidence["gates"] if gate["id"] == name)
 
 
-def with_environment(config, directory, extra):
-    """A copy of a chaos.toml, in its own place, whose target gets `extra` variables: exactly one thing is different."""
+def with_environment(config, directory, extra, start=None):
+    """A copy of a chaos.toml, elsewhere, whose target gets `extra` variables, or is started by another command."""
     text = config.read_text(encoding="utf-8")
     raw = tomllib.loads(text)
     env = {**raw["target"].get("env", {}), **extra}
     raw["target"]["env"] = env
+    raw["target"]["start"] = start or raw["target"]["start"]
     raw["target"]["cwd"] = str((config.parent / raw["target"].get("cwd", ".")).resolve())
     made = directory / "chaos.toml"
     made.write_text(dumps(raw), encoding="utf-8")
@@ -102,8 +103,8 @@ def run_suite(config, directory, *, only=(), workers=2, profile="quick", seed=1,
 def suite(tmp_path):
     """`suite(config, only=..., env=...)`."""
 
-    def run(config, *, env=None, **options):
-        made = with_environment(config, tmp_path, env) if env is not None else config
+    def run(config, *, env=None, start=None, **options):
+        made = with_environment(config, tmp_path, env, start) if env is not None else config
         return run_suite(made, tmp_path, **options)
 
     return run

@@ -179,7 +179,11 @@ class TestDisclosure:
 
     def check(self, *connections, **facts):
         made = history(
-            family="reconnect", gate="sec.verify_full", experiment="C1.reconnect", connections=connections, facts=self.FACTS | facts
+            family="reconnect",
+            gate="sec.verify_full",
+            experiment="C1.reconnect",
+            connections=connections,
+            facts=self.FACTS | facts,
         )
         return disclosure.check(made, LIMITS)
 
@@ -261,7 +265,9 @@ class TestRollback:
     FACTS = {"bad.from": str(T), "bad.to": str(T + 5), "given": str(T + 5), "steady.after": "1.2", "exit": "0"}
 
     def check(self, *operations, **facts):
-        made = history(*operations, family="rollback", gate="res.rollback", experiment="rollback", windows=(), facts=self.FACTS | facts)
+        made = history(
+            *operations, family="rollback", gate="res.rollback", experiment="rollback", windows=(), facts=self.FACTS | facts
+        )
         return rollback.check(made, LIMITS)
 
     BAD = tuple(op(at=i / 10, status=502) for i in range(20))
@@ -282,7 +288,13 @@ class TestRollback:
 
 
 def test_the_servers_side():
-    facts = {"plaintext": "28000", "plaintext.text": "no encryption", "verified": "answer", "sessions.tls": "4", "sessions.plain": "0"}
+    facts = {
+        "plaintext": "28000",
+        "plaintext.text": "no encryption",
+        "verified": "answer",
+        "sessions.tls": "4",
+        "sessions.plain": "0",
+    }
 
     def outcomes(**more):
         return [one.outcome for one in server.check(history(family="server", facts=facts | more), LIMITS)]

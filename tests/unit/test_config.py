@@ -248,7 +248,7 @@ class TestTheCandidate:
 
 
 class TestPlaceholders:
-    VALUES: dict[str, str] = {"port": "81", "port:admin": "82", "database_url": "postgresql://{port}", "unique": "u1"}  # noqa: RUF012
+    VALUES: dict[str, str] = {"port": "81", "port:admin": "82", "database_url": "postgresql://{port}", "unique": "u1"}
 
     @pytest.mark.parametrize(
         ("value", "expanded"),

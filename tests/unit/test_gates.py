@@ -88,7 +88,9 @@ def test_not_applicable_says_why():
 
 
 def test_a_waiver_does_not_hide_what_was_waived():
-    one = result("res.network", finding("res.network", Outcome.FAIL, detail="hangs"), waivers={"res.network": "J. Doe until 2027"})
+    one = result(
+        "res.network", finding("res.network", Outcome.FAIL, detail="hangs"), waivers={"res.network": "J. Doe until 2027"}
+    )
     assert one.outcome is Outcome.WAIVED
     assert "hangs" in one.reason
     assert "J. Doe" in one.reason

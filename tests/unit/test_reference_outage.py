@@ -37,7 +37,9 @@ def running(room: Lab) -> Service:
 @pytest.fixture
 def service(running: Service) -> Service:
     running.wait()
-    time.sleep(1.1)  # a failure sooner than that would belong to the outage before (pool.PROVEN_AFTER), and its backoff would go on
+    time.sleep(
+        1.1
+    )  # a failure sooner than that would belong to the outage before (pool.PROVEN_AFTER), and its backoff would go on
     return running
 
 
