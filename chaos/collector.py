@@ -177,6 +177,9 @@ class Collector:
 
     def _take(self, name: str, told: Mapping[str, Any]) -> None:
         self.done.add(name)
+        if told["parts"] and not self.parts and self.screen is not None:
+            versions = " · ".join(f"{name} {version}" for name, version in told["parts"].items())
+            self.screen.phase("environment", versions, None)
         self.parts.update(told["parts"])
         if told["error"] and self.error is None:
             raw = told["error"]
@@ -261,6 +264,7 @@ class Collector:
             findings=tuple(self.findings),
             command=self.request.command,
             only=" ".join(self.request.only),
+            selected=tuple(chosen or ()),
             environment_error=self.error.render() if self.error is not None else "interrupted" if self.interrupted else "",
             host=HostFacts.here(),
             titles={gate.id: gate.title for gate in self.gates.values()},

@@ -186,9 +186,10 @@ class History:
 class Finding:
     """What one check made of one history.
 
-    `bad` of `n` observations broke the rule. `expected` says what was expected and by which source; `detail` what was seen, in
-    numbers; `deff` by how much the observations hang together (chaos.statistics.design_effect); `measured` is a single quantity where the gate judges one (seconds for a roll-back); `examples` are the observations
-    that broke the rule (a request, a log line). `check` is the id that `--only` takes.
+    `bad` of `n` observations broke the rule; `deff` is by how much they hang together (chaos.statistics.design_effect).
+    `expected` says what was expected and by which source; `detail` what was seen, in numbers; `measured` is a single quantity where
+    the gate judges one (seconds for a roll-back); `examples` are the observations that broke the rule (a request, a log line).
+    `check` is the id that `--only` takes.
     """
 
     check: str

@@ -76,7 +76,7 @@ def dies_with_its_database(settings):
     async def connect():
         try:
             return await strict()
-        except Exception:
+        except Exception:  # noqa: BLE001  (whatever it was)
             os._exit(7)
 
     return build_app(settings, connect=connect)

@@ -178,7 +178,7 @@ def test_a_defect_of_ours_is_one_line_and_a_file(tmp_path):
     broken.mkdir()
     code = "import chaos.collector\ndef fail(*_):\n    raise ZeroDivisionError('planted')\nchaos.collector.judge = fail\n"
     (broken / "sitecustomize.py").write_text(code, encoding="utf-8")
-    path = os.pathsep.join(filter(None, [str(broken), os.environ.get("PYTHONPATH", ""), os.getcwd()]))
+    path = os.pathsep.join(filter(None, [str(broken), os.environ.get("PYTHONPATH", ""), str(Path.cwd())]))
     run = Run(tmp_path, env={"PYTHONPATH": path})
     assert run.wait() == 4, run.told()
     assert "Traceback" not in run.told()

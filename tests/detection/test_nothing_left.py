@@ -12,7 +12,7 @@ TWO = ("network.refused.pooled", "network.refused.new", "network.reset.pooled", 
 
 def shared_memory():
     """System V segments, by id: PostgreSQL's interlock is one."""
-    with open("/proc/sysvipc/shm", encoding="ascii") as table:
+    with Path("/proc/sysvipc/shm").open(encoding="ascii") as table:
         return {line.split()[1]: line.split()[4] for line in table.readlines()[1:]}
 
 
