@@ -113,6 +113,7 @@ def handshakes(history: History, limits: Limits) -> Finding | None:
         one
         for one in history.connections
         if one.behaviour == "relay"
+        and not one.cancel
         and one.reached >= Rung.CLIENT_HELLO
         and (one.established or one.alert or one.ended_by == "server")
         and not any(_inside(one, window, margin) for window in history.windows)
