@@ -1,7 +1,7 @@
 """What the wire can be told to be. Data only: `acts.py` plays it.
 
 A row of the catalogue that none of these covers (the rest of P and A) becomes another dataclass here, a member of `Behaviour`, and
-a function in `acts.ACTS`; streams, records and the ladder are ready for it.
+a branch in `acts.perform`; streams, records and the ladder are ready for it.
 """
 
 from __future__ import annotations
