@@ -96,7 +96,8 @@ class Store:
             raise
         except (DatabaseError, InterfaceError) as error:
             log.warning("store: %s", type(error).__name__)
-            connection.close()
+            if getattr(error.__cause__, "sqlstate", None) != "55P03":  # lock_timeout: the connection is as good as before
+                connection.close()
             raise Unavailable from error
         finally:
             self.slots.release()
