@@ -8,6 +8,10 @@ from django.db.backends.postgresql import base
 SECONDS = 1.3
 
 
+class TooLate(psycopg.OperationalError):
+    """The database did not answer in time."""
+
+
 def limited(steps, seconds):
     """The same steps of psycopg's, until the time is over. `wait` wakes us up ten times a second when nothing comes."""
     end = time.monotonic() + seconds
@@ -16,7 +20,7 @@ def limited(steps, seconds):
         while True:
             ready = yield wanted
             if time.monotonic() > end:
-                raise psycopg.OperationalError("the database did not answer in time")
+                raise TooLate("the database did not answer in time")
             wanted = steps.send(ready)
     except StopIteration as done:
         return done.value
@@ -26,7 +30,7 @@ class Bounded(psycopg.Connection):
     def wait(self, gen, interval=0.1, **more):
         try:
             return super().wait(limited(gen, SECONDS), interval=0.1, **more)
-        except psycopg.OperationalError:
+        except TooLate:
             self.pgconn.finish()  # its state is unknown
             raise
 
