@@ -28,7 +28,7 @@ def test_interrupted_in_mid_fault(tmp_path, number, workers):
     assert "Traceback" not in run.told()
     assert "interrupted" in run.told()
     assert run.evidence["verdict"] == "INCONCLUSIVE"
-    assert run.evidence["environment_error"] == "interrupted"
+    assert run.recorded_error == "interrupted"
     assert (run.directory / "report.html").exists()
     assert run.left() == []
 

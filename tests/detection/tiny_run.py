@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 
+from chaos.evidence.store import STORE, Store
 from chaos.watchdog import strays
 from tests.detection.conftest import TARGETS, with_environment
 
@@ -118,6 +119,12 @@ class Run:
     @property
     def evidence(self):
         return json.loads((self.directory / "evidence.json").read_text(encoding="utf-8"))
+
+    @property
+    def recorded_error(self):
+        """The environment error in its evidence store."""
+        with Store(self.directory / STORE) as store:
+            return store.run().environment_error
 
     def left(self, seconds=5.0):
         """What is still there of it after so many seconds: processes, scratch, temporary files. Nothing, if all is well."""

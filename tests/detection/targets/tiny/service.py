@@ -25,6 +25,9 @@ POOL = ConnectionPool(
 class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
+    def log_message(self, *_):
+        pass
+
     def do_GET(self):
         try:
             if self.path == "/one":
@@ -57,7 +60,10 @@ if __name__ == "__main__":
     if MODE.startswith("dies-after-"):
         threading.Thread(target=die_later, args=(float(MODE.rpartition("-")[2]),), daemon=True).start()
     ThreadingHTTPServer.allow_reuse_address = False
-    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    try:
+        server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    except OSError as error:
+        sys.exit(f"cannot listen: {error}")
     POOL.open()
     print("tiny is up", flush=True)
     server.serve_forever()
