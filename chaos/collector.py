@@ -26,7 +26,7 @@ from chaos.gates import Gate, judge, verdict
 from chaos.gates import load as load_gates
 from chaos.model import ENVIRONMENT, EXIT_CODES, INTERRUPTED, Finding, Outcome, Verdict, now
 from chaos.processes import Reaper
-from chaos.session import config_path, limits_for, scratch
+from chaos.session import config_path, limits_for, scratch, worker_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -73,7 +73,6 @@ class Collector:
     error: ChaosError | None = None
     interrupted: bool = False
     _reaper: Reaper | None = None
-    _nodes: dict[str, int] = field(default_factory=dict)  # workers that live, by name: their pids
 
     # -- before ---------------------------------------------------------------------------------------------------------------
 
@@ -144,13 +143,9 @@ class Collector:
         del node
         self.expect(one for one in ids if one.endswith("]"))
 
-    def pytest_testnodeready(self, node: Any) -> None:
-        """A worker has come up (xdist)."""
-        self._nodes[node.gateway.id] = int(node.workerinfo["pid"])
-
     def pytest_testnodedown(self, node: Any, error: object | None) -> None:
         """A worker has ended; with an error when nobody asked it to."""
-        self._nodes.pop(node.gateway.id, None)
+        worker_file(self.run_dir, node.gateway.id).unlink(missing_ok=True)
         if error and self.error is None and not self.interrupted:
             self.error = PartFailed(
                 "a worker process of the suite died",
@@ -165,9 +160,9 @@ class Collector:
         self._end_workers()
 
     def _end_workers(self) -> None:
-        for pid in self._nodes.values():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGTERM)
+        for file in self.run_dir.glob(worker_file(self.run_dir, "*").name):
+            with contextlib.suppress(OSError, ValueError):  # gone meanwhile, or only about to come up
+                os.kill(int(file.read_text(encoding="ascii")), signal.SIGTERM)
 
     def pytest_runtest_logstart(self, nodeid: str, location: tuple[str, int | None, str]) -> None:
         """A case begins on some worker."""

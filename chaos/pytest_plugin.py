@@ -34,7 +34,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput"):
         from chaos.session import follow_runner  # noqa: PLC0415
 
-        follow_runner()
+        follow_runner(config.workerinput["workerid"])
     elif "CHAOS_RUN" not in os.environ and any(_suite(argument) for argument in config.args):
         # A bare `pytest tests/resilience`: the same evidence as `chaos-gate run` writes.
         from chaos.collector import Collector  # noqa: PLC0415

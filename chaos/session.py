@@ -65,7 +65,12 @@ def cases_for(families: Sequence[str], config: pytest.Config) -> list[tuple[str,
     ]
 
 
-def follow_runner() -> None:
+def worker_file(run_dir: Path, worker: str) -> Path:
+    """Where a worker says which process it is."""
+    return run_dir / f"worker-{worker}.pid"
+
+
+def follow_runner(worker: str) -> None:
     """A worker's end is the runner's business: Ctrl-C at the terminal, which reaches the whole group, is for the runner to answer.
 
     It ends its workers by SIGTERM, which interrupts a worker as Ctrl-C would: healed, stopped. Should the runner die, the kernel
@@ -73,6 +78,8 @@ def follow_runner() -> None:
     """
     signal.signal(signal.SIGINT, lambda *_: None)  # not SIG_IGN, which whatever is started from here would inherit
     signal.signal(signal.SIGTERM, _end)
+    if "CHAOS_RUN_DIR" in os.environ:
+        worker_file(Path(os.environ["CHAOS_RUN_DIR"]), worker).write_text(str(os.getpid()), encoding="ascii")
     if sys.platform == "linux":
         set_parent_death_signal = 1  # PR_SET_PDEATHSIG, prctl(2)
         ctypes.CDLL(None, use_errno=True).prctl(set_parent_death_signal, signal.SIGKILL, 0, 0, 0)
