@@ -3,37 +3,51 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
 from chaos import __version__
+from chaos.defect import Defect
 from chaos.errors import ChaosError, EnvironmentFault
 from chaos.model import INTERRUPTED, USAGE
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
+# What the disk or the place says, rather than a defect of ours.
+PLACE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.EIO}
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+CLEANING = 10.0  # s after an interruption in which another one changes nothing: healing and stopping are already under way
 
 
 class Gate(click.Group):
     """Turns our errors into messages and exit codes."""
 
     def invoke(self, ctx: click.Context) -> Any:
-        """As click does, but for ChaosError, Ctrl-C and a full disk."""
+        """As click does, but for ChaosError, Ctrl-C, a full disk, and what nobody expected."""
         try:
             return super().invoke(ctx)
         except ChaosError as error:
+            _die(f"chaos-gate: {error.render()}", error.exit_code)
+        except Defect as error:
             _die(error.render(), error.exit_code)
         except KeyboardInterrupt:
-            _die("interrupted", INTERRUPTED)
-        except OSError as error:
-            _die(
-                f"{error.strerror or error}: {error.filename or ''}\n  -> make room or choose another place",
-                EnvironmentFault.exit_code,
-            )
+            _die("chaos-gate: interrupted", INTERRUPTED)
+        except (click.ClickException, click.exceptions.Exit, click.Abort, BrokenPipeError):
+            raise
+        except Exception as error:  # noqa: BLE001  (the last place that can spare people a traceback)
+            if isinstance(error, OSError) and error.errno in PLACE and error.filename:
+                _die(
+                    f"chaos-gate: {error.filename}: {error.strerror}\n  -> make room, or name another place",
+                    EnvironmentFault.exit_code,
+                )
+            found = Defect.of(error, None)
+            _die(found.render(), found.exit_code)
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
         """An unknown command is a usage error that says what was probably meant."""
@@ -45,7 +59,8 @@ class Gate(click.Group):
 
 
 def _die(text: str, code: int) -> NoReturn:
-    click.echo(f"chaos-gate: {text}", err=True)
+    with contextlib.suppress(OSError):  # nobody may be listening any more
+        click.echo(text, err=True)
     sys.exit(code)
 
 
@@ -73,9 +88,14 @@ config_option = click.option(
     "-n", "--workers", type=click.IntRange(1, 64), help="environments side by side (default: [run].workers, else by cores)"
 )
 @click.option("--backend", type=click.Choice(["auto", "local", "docker"]), default="auto", show_default=True)
-@click.option("--json", "as_json", is_flag=True, help="evidence.json on stdout; people read stderr")
+@click.option("--json", "as_json", is_flag=True, help="evidence.json on stdout, and nothing else; people read stderr")
 def run(*, given: str | None, workers: int | None, backend: str, as_json: bool, **options: Any) -> None:
-    """Start everything, break things, and end with a verdict and an evidence directory."""
+    """Start everything, break things, and end with a verdict and an evidence directory.
+
+    A run that ends early (exit 4, 130) writes its evidence too, and --json prints it. Only when no evidence could be written, or
+    the command line or chaos.toml is wrong, stdout stays empty; the error is always on stderr. Ctrl-C, SIGTERM and SIGHUP heal
+    what is broken, stop everything and keep the evidence; a few more of them meanwhile change nothing.
+    """
     from chaos.collector import Request  # noqa: PLC0415
     from chaos.runner import execute  # noqa: PLC0415
 
@@ -164,15 +184,28 @@ def report(directory: Path) -> None:
 
 def main() -> None:
     """Entry point."""
-    signal.signal(signal.SIGTERM, _terminate)
+    handled = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]  # nohup, or a shell's background
+    interrupt = _Interrupt()
+    for number in handled:
+        signal.signal(number, interrupt)
     try:
         cli(prog_name="chaos-gate")
     except BrokenPipeError:  # somebody closed our stdout (`| head`)
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(USAGE)
+    finally:
+        for number in handled:
+            signal.signal(number, signal.SIG_IGN)  # the exit code stands: Python's last moments must not change it
 
 
-def _terminate(_number: int, _frame: object) -> None:
-    """SIGTERM ends a run as Ctrl-C does: healed, stopped, evidence kept."""
-    raise KeyboardInterrupt
+class _Interrupt:
+    """SIGTERM and SIGHUP end a run as Ctrl-C does: healed, stopped, evidence kept. Impatience does not make that go wrong."""
+
+    def __init__(self) -> None:
+        self._last = float("-inf")
+
+    def __call__(self, _number: int, _frame: object) -> None:
+        if time.monotonic() - self._last > CLEANING:
+            self._last = time.monotonic()
+            raise KeyboardInterrupt

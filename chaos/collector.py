@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import random
 import secrets
 import shutil
+import signal
 import sys
 import time
 from dataclasses import dataclass, field
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from chaos import __version__
 from chaos.cases import BY_ID, Case, select
 from chaos.config import Config, load
-from chaos.errors import ChaosError, EvidenceUnwritable
+from chaos.errors import ChaosError, CleanupFailed, EvidenceUnwritable, PartFailed
 from chaos.evidence import bundle
 from chaos.evidence.record import HostFacts, Run
 from chaos.evidence.store import Segment, merge
@@ -24,7 +26,7 @@ from chaos.gates import Gate, judge, verdict
 from chaos.gates import load as load_gates
 from chaos.model import ENVIRONMENT, EXIT_CODES, INTERRUPTED, Finding, Outcome, Verdict, now
 from chaos.processes import Reaper
-from chaos.session import config_path, limits_for, scratch
+from chaos.session import config_path, limits_for, scratch, worker_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -141,6 +143,27 @@ class Collector:
         del node
         self.expect(one for one in ids if one.endswith("]"))
 
+    def pytest_testnodedown(self, node: Any, error: object | None) -> None:
+        """A worker has ended; with an error when nobody asked it to."""
+        worker_file(self.run_dir, node.gateway.id).unlink(missing_ok=True)
+        if error and self.error is None and not self.interrupted:
+            self.error = PartFailed(
+                "a worker process of the suite died",
+                remedy="look for the out-of-memory killer (dmesg), or run with fewer workers: -n 1",
+                where=node.gateway.id,
+            )
+            self._end_workers()
+
+    def pytest_keyboard_interrupt(self) -> None:
+        """Workers heal, stop what they started and end, now rather than after the check that they are at."""
+        self.interrupted = self.error is None
+        self._end_workers()
+
+    def _end_workers(self) -> None:
+        for file in self.run_dir.glob(worker_file(self.run_dir, "*").name):
+            with contextlib.suppress(OSError, ValueError):  # gone meanwhile, or only about to come up
+                os.kill(int(file.read_text(encoding="ascii")), signal.SIGTERM)
+
     def pytest_runtest_logstart(self, nodeid: str, location: tuple[str, int | None, str]) -> None:
         """A case begins on some worker."""
         del location
@@ -155,6 +178,13 @@ class Collector:
             self._take(name, json.loads(str(told)))
         elif report.failed and name not in self.done:
             self._crashed(name, report.longreprtext)
+        elif report.failed and report.when == "teardown" and self.error is None:
+            self.error = CleanupFailed(
+                "a worker could not take down what it had started",
+                remedy="end and remove by hand what is named above",
+                where="clean-up",
+                tail=tuple(line for line in report.longreprtext.splitlines() if line.strip())[-6:],
+            )
         if report.when == "teardown":
             self.running.pop(name, None)
         self._show()
@@ -185,6 +215,7 @@ class Collector:
             raw = told["error"]
             self.error = ChaosError(raw["what"], remedy=raw["remedy"], where=raw["where"], tail=tuple(raw["tail"]))
             self.error.__dict__["exit_code"] = raw["exit"]
+            self._end_workers()  # the others would only meet the same, or prove what is not a whole any more
         for raw in told["findings"]:
             finding = Finding(**{**raw, "outcome": Outcome(raw["outcome"]), "examples": tuple(raw["examples"])})
             self.findings.append(finding)

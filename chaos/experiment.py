@@ -151,8 +151,11 @@ def _hold(rig: Rig, injected: float, plan: Plan) -> None:
         sent = Counter(one.client for one in rig.driver.recorder.since(injected) if one.started >= max(injected, after))
         return len(sent) >= rig.driver.clients and min(sent.values()) >= 2
 
-    enough = plan.enough or answered
-    wait_for(lambda: bool(rig.target.exited()) or (now() - injected >= HOLD and enough()), longest)
+    def over() -> bool:
+        rig.check_parts()
+        return bool(rig.target.exited()) or (now() - injected >= HOLD and (plan.enough or answered)())
+
+    wait_for(over, longest)
 
 
 def _await_recovery(rig: Rig, healed: float) -> None:
@@ -160,6 +163,7 @@ def _await_recovery(rig: Rig, healed: float) -> None:
     limit = rig.config.target.database.recovery + 1.5
 
     def holds() -> bool:
+        rig.check_parts()
         return bool(rig.target.exited()) or _serving(rig, healed)
 
     wait_for(holds, limit + rig.driver.stalls.between(healed, now()))
@@ -184,12 +188,9 @@ def _serving(rig: Rig, healed: float) -> bool:
 
 def _note_exit(rig: Rig, recording: Recording) -> None:
     """A target that ended by itself during a fault is a finding; one that somebody killed is an environment error."""
-    how = rig.target.exited()
-    if not how:
-        return
-    if rig.target.killed_from_outside():
-        rig.check_alive()
-    recording.exited = how
+    rig.check_parts()
+    recording.exited = rig.target.exited()
+    rig.exit_told = bool(recording.exited)
 
 
 def _look_up_writes(rig: Rig, since: float) -> None:
@@ -383,6 +384,7 @@ def _steady(rig: Rig, case: Case, recording: Recording) -> History:
     before = psutil.cpu_times()
     at = time.monotonic()
     rig.driver.load(rate=LOAD_RATE, seconds=LOAD_SECONDS)
+    rig.check_alive()
     recording.facts["busy"] = f"{_busy(before, psutil.cpu_times(), time.monotonic() - at):.3f}"
     _send_twice(rig)
     _look_up_writes(rig, recording.started)
@@ -446,6 +448,7 @@ def _server(rig: Rig, case: Case, recording: Recording) -> History:
     verified = probe.connect(direct)
     for sample in rig.driver.samples[Kind.READ]:
         rig.driver.once(sample)
+    rig.check_alive()
     with admin(rig.environment.postgres) as session:
         rows = session.execute(
             "SELECT s.ssl, count(*) FROM pg_stat_ssl s JOIN pg_stat_activity a USING (pid) "

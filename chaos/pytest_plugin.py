@@ -32,9 +32,9 @@ def pytest_configure(config: pytest.Config) -> None:
     """Register the marker; bind a worker's life to the runner's."""
     config.addinivalue_line("markers", "families(*names): run the test once for each case of these families (chaos/cases.py)")
     if hasattr(config, "workerinput"):
-        from chaos.session import die_with_runner  # noqa: PLC0415
+        from chaos.session import follow_runner  # noqa: PLC0415
 
-        die_with_runner()
+        follow_runner(config.workerinput["workerid"])
     elif "CHAOS_RUN" not in os.environ and any(_suite(argument) for argument in config.args):
         # A bare `pytest tests/resilience`: the same evidence as `chaos-gate run` writes.
         from chaos.collector import Collector  # noqa: PLC0415

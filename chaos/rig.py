@@ -8,6 +8,9 @@ on. Parts that may not import each other (environments, targets, faults, traffic
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import math
 import os
 import sys
 import time
@@ -23,7 +26,7 @@ from chaos.errors import TargetFailed
 from chaos.faults.probe import PROBE_NAME
 from chaos.faults.toxiproxy import ProxyControl
 from chaos.faults.wire import Wire
-from chaos.model import Connection, Kind, Operation
+from chaos.model import Connection, Kind, Operation, now
 from chaos.processes import Reaper
 from chaos.targets import CommandTarget, UrlTarget
 from chaos.traffic.driver import Driver
@@ -34,6 +37,9 @@ if TYPE_CHECKING:
 
     from chaos.config import Config
 
+AFTERMATH = 10.0  # s after the time in which a target has to have recovered: it may still die of what was broken
+CONVINCED = 3.0  # s after which a new target's 404 is no question of time any more
+WRONG_REQUEST = {400, 401, 403, 404, 405, 406, 410, 415, 422}
 STEADY_PATIENCE = 15.0  # s in which a target that is not under any fault has to be healthy again
 
 
@@ -67,6 +73,8 @@ class Rig:
     target: CommandTarget | UrlTarget = field(init=False)
     driver: Driver = field(init=False)
     broken: list[tuple[float, float]] = field(default_factory=list)  # when anything was: (injected, healed), in seconds
+    exit_told: bool = False  # the target's end is in a history already: it may be started again
+    status: int | None = None  # of the last answer that `steady` had
     once: dict[str, int] = field(default_factory=dict)  # how often one write's {unique} is in its read_back, by sample
 
     # -- life -----------------------------------------------------------------------------------------------------------------
@@ -92,7 +100,8 @@ class Rig:
         else:
             self.target = UrlTarget(self.config.target)
         self._ready()
-        sick = self.steady()
+        sick = self.steady(convinced=CONVINCED)
+        self.check_alive()
         if sick:
             raise TargetFailed(
                 f"the target is not healthy with nothing broken: {sick}",
@@ -102,16 +111,31 @@ class Rig:
             )
 
     def close(self) -> None:
-        """Take everything down; safe at any stage of `start()`."""
-        if hasattr(self, "driver"):
-            self.driver.stop()
-        for path in (getattr(self, "path", None), self.__dict__.get("start_path")):
-            if path is not None:
-                path.wire.stop()
-        if hasattr(self, "environment"):
-            self.environment.stop()
-        if hasattr(self, "reaper"):
-            self.reaper.close()
+        """Take everything down; safe at any stage of `start()`. What fails in between does not spare the rest."""
+        with contextlib.ExitStack() as ending:  # in reverse
+            if hasattr(self, "reaper"):
+                ending.callback(self.reaper.close)
+            if hasattr(self, "environment"):
+                ending.callback(self.environment.stop)
+            for path in (getattr(self, "path", None), self.__dict__.get("start_path")):
+                if path is not None:
+                    ending.callback(path.wire.stop)
+            if hasattr(self, "driver"):
+                ending.callback(self.driver.stop)
+                ending.callback(self._drop_requests)
+
+    def _drop_requests(self) -> None:
+        """Requests that an interruption left under way end here: Python complains of a task that nobody ends, on people's screens."""
+
+        async def drop() -> None:
+            rest = asyncio.all_tasks() - {asyncio.current_task()}
+            for task in rest:
+                task.cancel()
+            await asyncio.gather(*rest, return_exceptions=True)
+
+        with contextlib.suppress(TimeoutError, RuntimeError):  # the loop was never started, or has ended
+            self.driver.end_clients()
+            self.driver.call(drop(), 3.0)
 
     @property
     def versions(self) -> dict[str, str]:
@@ -215,17 +239,21 @@ class Rig:
     def restart(self) -> None:
         """A fresh target: after a check that it did not survive, or did not recover from."""
         self.target.stop()
+        self.exit_told = False
         self.target.start()
         self._ready()
 
-    def steady(self) -> str:
-        """'' when every configured request is answered as it should be, else what was wrong last. Tries for a while."""
-        end = time.monotonic() + max(STEADY_PATIENCE, self.config.target.database.recovery)
+    def steady(self, *, convinced: float = math.inf) -> str:
+        """'' when every configured request is answered as it should be, else what was wrong last. Tries for a while.
+
+        An answer that says that the request itself is wrong is believed after `convinced` seconds: waiting does not mend it.
+        """
+        begun = time.monotonic()
         wrong = ""
-        while time.monotonic() < end:
+        while time.monotonic() < begun + max(STEADY_PATIENCE, self.config.target.database.recovery):
             wrong = self._round()
-            if not wrong:
-                return ""
+            if not wrong or (self.status in WRONG_REQUEST and time.monotonic() > begun + convinced):
+                return wrong
             if self.target.exited():
                 return f"the target ended ({self.target.exited()})"
             time.sleep(0.2)
@@ -236,6 +264,7 @@ class Rig:
         for kind in (Kind.READ, Kind.WRITE):
             for sample in self.driver.samples[kind]:
                 done = self.driver.once(sample)
+                self.status = done.status
                 if not done.ok:
                     return describe(done) + f", expected {done.expected}" + _excerpt(done)
                 if kind is Kind.WRITE and sample.key not in self.once:
@@ -255,29 +284,43 @@ class Rig:
         if not self.injects:
             return self.steady()
         self.environment.check()
-        if self.target.exited() and not self.target.killed_from_outside():
+        if self.target.exited() and self.exit_told:
             self.restart()
-        self.check_alive()
-        sick = self.steady()
-        if sick:
+        gone = self._gone()
+        sick = "" if gone else self.steady()
+        gone = gone or self._gone()
+        if gone or sick:
             self.restart()
             sick = self.steady()
-        return sick
+        return gone or sick
+
+    def _gone(self) -> str:
+        """'' when the target runs; why it may have ended when a fault was there a moment ago. Else TargetFailed: nothing broke it."""
+        how = self.target.exited()
+        if not how:
+            return ""
+        healed = self.broken[-1][1] if self.broken else -math.inf
+        if self.target.killed_from_outside() or now() - healed > self.config.target.database.recovery + AFTERMATH:
+            self.check_alive()
+        return f"the target ended ({how}) after the last fault had gone"
 
     def check_alive(self) -> None:
-        """TargetFailed when the target died while nothing was broken."""
+        """TargetFailed when the target has ended, and no fault of ours can be why."""
         how = self.target.exited()
-        if how:
-            raise TargetFailed(
-                f"the target ended ({how}) with nothing broken",
-                remedy="look at its last log lines; somebody or something ended it from outside, or it crashed",
-                where=self.config.target.name,
-                tail=self.target.log_tail(12),
-            )
+        if not how:
+            return
+        if self.target.killed_from_outside():
+            what, remedy = f"somebody else ended the target ({how})", "see who did: chaos-gate did not, nor did the target itself"
+        else:
+            what, remedy = f"the target ended ({how}) with nothing broken", "mend what its last log lines say"
+        raise TargetFailed(what, remedy=remedy, where=self.config.target.name, tail=self.target.log_tail(12))
 
-    def pause(self, seconds: float) -> None:
-        """Let time pass, and notice when a part of the environment dies meanwhile."""
-        time.sleep(seconds)
+    def check_parts(self) -> None:
+        """PartFailed or TargetFailed when somebody else ended a part of the environment, or the target."""
+        if self.injects:
+            self.environment.check()
+        if self.target.killed_from_outside():
+            self.check_alive()
 
 
 def _excerpt(done: Operation) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import os
 import sys
 from pathlib import Path
@@ -12,9 +14,11 @@ import pytest
 
 from chaos.cases import known_names, select
 from chaos.collector import Collector, Request, sweep_stale
-from chaos.errors import EnvironmentFault
+from chaos.defect import Defect
+from chaos.errors import ChaosError, CleanupFailed, EnvironmentFault, EvidenceUnwritable
 from chaos.gates import load as load_gates
 from chaos.gates import named
+from chaos.model import ENVIRONMENT
 from chaos.session import scratch
 
 if TYPE_CHECKING:
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 
     from chaos.terminal import Screen
 
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
 PLUGINS = ("xdist", "xdist.looponfail", "chaos.pytest_plugin")
 
 
@@ -34,7 +39,7 @@ def suites() -> list[Path]:
 
 def execute(request: Request, *, workers: int | None, backend: str, as_json: bool) -> int:
     """Run, conclude, print; returns the exit code."""
-    from chaos.terminal import Screen, run_json  # noqa: PLC0415
+    from chaos.terminal import Screen  # noqa: PLC0415
 
     check_names(request.only)
     if backend == "docker":
@@ -46,21 +51,70 @@ def execute(request: Request, *, workers: int | None, backend: str, as_json: boo
     screen = Screen(sys.stderr if as_json else sys.stdout)
     sweep_stale(scratch())
     collector = Collector.prepare(request, screen=screen)
-    collector.workers = _workers(collector, workers)
     try:
-        collector.own()
-        _header(collector, screen)
-        _get_parts(collector, screen)
-        _pytest(collector)
-        run, code = collector.conclude()
+        return _execute(collector, workers, screen, as_json=as_json)
+    except (ChaosError, Defect):
+        raise
+    except Exception as error:
+        raise Defect.of(error, collector.directory) from error
+
+
+def _execute(collector: Collector, workers: int | None, screen: Screen, *, as_json: bool) -> int:
+    """Between the evidence directory's making and the last word. Whatever ends the run early is told in its evidence as well."""
+    from chaos.terminal import run_json  # noqa: PLC0415
+
+    collector.workers = _workers(collector, workers)
+    run, code = None, ENVIRONMENT
+    try:
+        try:
+            collector.own()
+            _header(collector, screen)
+            _get_parts(collector, screen)
+            _pytest(collector)
+        except KeyboardInterrupt:
+            collector.interrupted = True
+        except ChaosError as error:
+            collector.error = collector.error or error
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
+            collector.error = collector.error or _unwritable(error, collector.directory)
+        try:
+            run, code = collector.conclude()
+        except ChaosError as error:  # the disk is full: what ended the run before that is what has to be told
+            collector.error = collector.error or error
+            code = collector.error.exit_code
     finally:
-        collector.release()
-    if run.findings or collector.error is None:  # where nothing could even start, the error is all there is to say
+        code = _release(collector, code)
+        screen.close()
+    if run is not None and (run.findings or collector.error is None):  # else the error is all there is to say
         screen.summary(run, collector.directory)
     if collector.error is not None:
         sys.stderr.write(f"chaos-gate: {collector.error.render()}\n")
-    if as_json:
+    elif collector.interrupted:
+        sys.stderr.write(f"chaos-gate: interrupted after {len(collector.done)} of {len(collector.expected)} checks; ")
+        sys.stderr.write("everything was healed and stopped, and the evidence so far is kept\n")
+    if as_json and run is not None:
         sys.stdout.write(run_json(run) + "\n")
+    return code
+
+
+def _unwritable(error: OSError, directory: Path) -> EvidenceUnwritable:
+    return EvidenceUnwritable(
+        f"cannot be written: {error.strerror}",
+        remedy="make room, or name another place with --evidence DIR",
+        where=str(error.filename or directory),
+    )
+
+
+def _release(collector: Collector, code: int) -> int:
+    """The exit code after the clean-up: one that failed is an environment error, whatever the verdict."""
+    try:
+        collector.release()
+    except CleanupFailed as error:
+        if collector.error is None:
+            collector.error = error
+            return error.exit_code
     return code
 
 
@@ -101,6 +155,7 @@ def _pytest(collector: Collector) -> None:
     arguments = [
         *(str(path) for path in suites()),
         f"--rootdir={suites()[0].parent}",
+        f"--basetemp={collector.run_dir / 'pytest'}",  # workers make one in any case; it goes with the rest
         "-c",
         os.devnull,
         "-p",
@@ -116,17 +171,41 @@ def _pytest(collector: Collector) -> None:
     if collector.workers > 1:
         arguments += ["-n", str(collector.workers), "--dist", "load", "--maxschedchunk", "1", "--max-worker-restart", "0"]
     log = collector.directory / "pytest.log"
-    with log.open("w", encoding="utf-8") as stream, _quiet_environment(), contextlib.redirect_stdout(stream):
+    with _Log(log) as stream, _quiet_environment(), contextlib.redirect_stdout(stream):
         status = pytest.main([*(f"-p{plugin}" for plugin in PLUGINS), *arguments], plugins=[collector])
     if status == pytest.ExitCode.INTERRUPTED and collector.error is None:
         collector.interrupted = True
-    if status in {pytest.ExitCode.USAGE_ERROR, pytest.ExitCode.INTERNAL_ERROR} and collector.error is None:
+    if status == pytest.ExitCode.INTERNAL_ERROR and collector.error is None:
+        said = [line for line in log.read_text(encoding="utf-8").splitlines() if line.startswith("INTERNALERROR>")]
+        raise Defect(said[-1].removeprefix("INTERNALERROR>").strip() if said else "pytest's own error", log)
+    if status == pytest.ExitCode.USAGE_ERROR and collector.error is None:
         raise EnvironmentFault(
             "pytest could not run the suites",
             remedy="the log says why; a damaged installation is mended by installing again",
             where=str(log),
             tail=tuple(log.read_text(encoding="utf-8").splitlines()[-8:]),
         )
+
+
+class _Log(io.TextIOBase):
+    """A text file that neither a full disk nor a late word turns into a defect: pytest's words are for us, and worth no run."""
+
+    def __init__(self, path: Path) -> None:
+        self._stream = path.open("w", encoding="utf-8", errors="replace")
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.close()
+        super().close()
 
 
 @contextlib.contextmanager

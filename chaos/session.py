@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from chaos import cases, experiment
 from chaos.checks import Limits, judge
 from chaos.config import load
-from chaos.errors import ChaosError, UsageError
+from chaos.errors import ChaosError, EvidenceUnwritable, UsageError
 from chaos.evidence.store import Segment
 from chaos.gates import Gate, named
 from chaos.gates import load as load_gates
@@ -65,11 +65,29 @@ def cases_for(families: Sequence[str], config: pytest.Config) -> list[tuple[str,
     ]
 
 
-def die_with_runner() -> None:
-    """Have the kernel end this worker when the runner dies (Linux); elsewhere the watchdog does, which watches the runner's pid."""
+def worker_file(run_dir: Path, worker: str) -> Path:
+    """Where a worker says which process it is."""
+    return run_dir / f"worker-{worker}.pid"
+
+
+def follow_runner(worker: str) -> None:
+    """A worker's end is the runner's business: Ctrl-C at the terminal, which reaches the whole group, is for the runner to answer.
+
+    It ends its workers by SIGTERM, which interrupts a worker as Ctrl-C would: healed, stopped. Should the runner die, the kernel
+    ends the worker (Linux); elsewhere the watchdog does, which watches the runner's pid.
+    """
+    signal.signal(signal.SIGINT, lambda *_: None)  # not SIG_IGN, which whatever is started from here would inherit
+    signal.signal(signal.SIGTERM, _end)
+    if "CHAOS_RUN_DIR" in os.environ:
+        worker_file(Path(os.environ["CHAOS_RUN_DIR"]), worker).write_text(str(os.getpid()), encoding="ascii")
     if sys.platform == "linux":
         set_parent_death_signal = 1  # PR_SET_PDEATHSIG, prctl(2)
         ctypes.CDLL(None, use_errno=True).prctl(set_parent_death_signal, signal.SIGKILL, 0, 0, 0)
+
+
+def _end(_number: int, _frame: object) -> None:
+    signal.signal(signal.SIGTERM, lambda *_: None)  # once: the cleaning that follows is not to be interrupted
+    raise KeyboardInterrupt
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +198,11 @@ class Session:
         )
         try:
             rig.start()
-        except BaseException:
+        except BaseException as error:
+            cause = _dead_part(rig)
             rig.close()
+            if cause is not None and isinstance(error, Exception):
+                raise cause from error
             raise
         return rig
 
@@ -195,15 +216,16 @@ class Session:
             rig = self.rig
             with self._turn(alone=case.family == "steady"):
                 history = experiment.run(rig, case, {"rollback": self._rollback})
-        except UsageError as error:
+            rig.check_parts()
+            findings = judge(history, self.limits)
+            self.segment.append(history, findings)
+        except (UsageError, EvidenceUnwritable) as error:
             return Result(error=error)
         except ChaosError as error:
             return Result(error=self._cause(error))
         except Exception as error:  # noqa: BLE001  (a check that crashed is unknown, never a pass)
             cause = self._cause(None)
             return Result(error=cause) if cause else Result((self._crashed(case, error),))
-        findings = judge(history, self.limits)
-        self.segment.append(history, findings)
         return Result(findings, parts=rig.versions)
 
     @contextlib.contextmanager
@@ -219,12 +241,7 @@ class Session:
     def _cause(self, error: ChaosError | None) -> ChaosError | None:
         """A part that died explains whatever went wrong after it better than the symptom does."""
         rig = self.__dict__.get("rig")
-        if rig is not None and rig.injects:
-            try:
-                rig.environment.check()
-            except ChaosError as deeper:
-                return deeper
-        return error
+        return (_dead_part(rig) if rig is not None else None) or error
 
     def _crashed(self, case: Case, error: Exception) -> Finding:
         where = traceback.extract_tb(error.__traceback__)[-1]
@@ -244,6 +261,16 @@ class Session:
         rig = self.__dict__.get("rig")
         if rig is not None:
             rig.close()
+
+
+def _dead_part(rig: Rig) -> ChaosError | None:
+    """The error of a part of the environment that died by itself."""
+    try:
+        if hasattr(rig, "environment"):
+            rig.environment.check()
+    except ChaosError as error:
+        return error
+    return None
 
 
 def scratch() -> Path:

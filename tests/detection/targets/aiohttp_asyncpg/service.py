@@ -176,7 +176,7 @@ async def outermost(request: web.Request, handler) -> web.StreamResponse:
         return problem(error.status, error.reason, **keep) if error.status >= 400 else error
     except Unavailable as error:
         say("unavailable", why=str(error), path=request.path)
-        if DEFECT == "crash_on_db_error":
+        if DEFECT == "crash_on_db_error" and request.path != "/readyz":  # not while it starts, when nothing is warm yet
             os._exit(3)
         return problem(503, "Unavailable: orders cannot be read or stored at the moment")
     except Exception as error:

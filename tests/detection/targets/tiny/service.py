@@ -1,0 +1,69 @@
+"""The smallest service that the suite can be pointed at: it starts in a quarter of a second. MODE is what it does wrong."""
+
+import json
+import os
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from psycopg import Error
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+MODE = os.environ.get("MODE", "")
+POOL = ConnectionPool(
+    os.environ["DATABASE_URL"] + "&connect_timeout=2&tcp_user_timeout=2000",
+    min_size=1,
+    max_size=4,
+    timeout=3,
+    reconnect_timeout=2,
+    check=ConnectionPool.check_connection,
+    open=False,
+)
+
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        try:
+            if self.path == "/one":
+                with POOL.connection() as connection:
+                    connection.execute("SELECT 1")
+            self.answer(503 if MODE == "never-ready" else 200 if self.path in ("/one", "/healthz") else 404)
+        except (Error, PoolTimeout):
+            self.answer(503)
+
+    def answer(self, status):
+        body = json.dumps({"type": "about:blank", "title": "answer", "status": status}).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/problem+json" if status >= 400 else "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def die_later(seconds):
+    time.sleep(seconds)
+    print("out of paper", file=sys.stderr, flush=True)
+    os._exit(7)
+
+
+if __name__ == "__main__":
+    port = int(sys.argv[1])
+    if MODE == "port-taken":
+        blocker = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        port = blocker.server_port
+    if MODE.startswith("dies-after-"):
+        threading.Thread(target=die_later, args=(float(MODE.rpartition("-")[2]),), daemon=True).start()
+    ThreadingHTTPServer.allow_reuse_address = False
+    try:
+        server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
+    except OSError as error:
+        sys.exit(f"cannot listen: {error}")
+    POOL.open()
+    print("tiny is up", flush=True)
+    server.serve_forever()
