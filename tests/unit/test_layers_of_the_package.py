@@ -11,6 +11,7 @@ LAYERS = {
     "errors": set(),
     "statistics": {"model"},
     "watchdog": set(),
+    "defect": set(),
     "processes": {"errors", "watchdog"},
     "config": {"model", "errors"},
     "certs": {"model", "errors"},

@@ -1,0 +1,47 @@
+"""The one place that composes an experiment: steady state, inject, took effect?, heal, recovered?, and the history of it all.
+
+A runner a family, chosen by `Case.family`. Each returns a `History` and judges nothing; `chaos.checks.judge` does that, from the
+history alone. Whatever happens inside, the fault is healed.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from chaos.experiment import faults, impostors, quiet
+from chaos.experiment.core import Recording, Runner
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from chaos.cases import Case
+    from chaos.model import History
+    from chaos.rig import Rig
+
+RUNNERS: Mapping[str, Runner] = {
+    "network": faults.network,
+    "slow": faults.network,
+    "certificate": faults.certificate,
+    "tls-off": faults.tls_off,
+    "locks": faults.locks,
+    "slots": faults.slots,
+    "restart": faults.restart,
+    "reconnect": impostors.reconnect,
+    "start": impostors.start,
+    "steady": quiet.steady,
+    "hosts": quiet.hosts,
+    "server": quiet.server,
+}
+
+
+def run(rig: Rig, case: Case, more: Mapping[str, Runner] | None = None) -> History:
+    """Run one case on a rig and return what was recorded. `more` are runners of families that are composed above (roll-out)."""
+    recording = Recording(rig, case)
+    sick = rig.healthy_or_restarted()
+    if sick:
+        return recording.history(control=sick)
+    recording.facts |= {f"once.{key}": str(count) for key, count in rig.once.items()}
+    return {**RUNNERS, **(more or {})}[case.family](rig, case, recording)
+
+
+__all__ = ["RUNNERS", "Recording", "Runner", "run"]

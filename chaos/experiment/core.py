@@ -1,0 +1,178 @@
+"""What every experiment is made of: a recording that becomes a history, and a fault held under traffic until it has shown enough."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from chaos.model import Effect, History, Kind, Operation, Window, now
+from chaos.traffic.driver import wait_for
+
+if TYPE_CHECKING:
+    from chaos.cases import Case
+    from chaos.faults import Fault
+    from chaos.rig import DatabasePath, Rig
+
+HOLD = 1.5  # s that a fault lasts at least
+BEFORE = 0.3  # s of traffic before it strikes: the control inside the same window
+TAIL = 0.8  # s for which success must hold, at the least
+RETRIED = 10  # at most so many unknown writes are sent again with the same key
+
+
+class Recording:
+    """Collects what becomes a History."""
+
+    def __init__(self, rig: Rig, case: Case) -> None:
+        self.rig, self.case = rig, case
+        self.started = now()
+        self.windows: list[Window] = []
+        self.facts: dict[str, str] = {"gate": case.gate, "family": case.family, "title": case.title}
+        self.facts |= {f"once.{key}": str(count) for key, count in rig.once.items()}
+        self.path: DatabasePath | None = getattr(rig, "path", None)
+        self.extra: tuple[Operation, ...] = ()
+        self.exited = ""
+
+    def history(self, control: str = "") -> History:
+        """Frozen, as it stands."""
+        return History(
+            experiment=self.case.id,
+            started=self.started,
+            finished=now(),
+            windows=tuple(self.windows),
+            operations=self.rig.driver.recorder.since(self.started) + self.extra,
+            connections=self.path.connections(self.started) if self.path else (),
+            control=control,
+            exited=self.exited,
+            logs=self.rig.target.log_tail(12) if self.exited else (),
+            facts=self.facts,
+        )
+
+
+Runner = Callable[["Rig", "Case", Recording], History]
+
+
+# -- faults under traffic -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A fault, and how long it has to last: until `enough()` holds, but at least `HOLD` and at most `longest` seconds.
+
+    A service may wait before it tries again: a fault on new connections that was over before it tried has shown nothing.
+    """
+
+    fault: Fault
+    enough: Callable[[], bool] | None = None
+    longest: float = 0.0
+    met: bool = False  # the target has to have opened a connection into the fault, where the wire can see that
+
+
+def under_fault(rig: Rig, recording: Recording, plan: Plan) -> History:
+    """Traffic, fault, proof, heal, recovery, and the writes looked up again."""
+    driver = rig.driver
+    driver.begin_clients(rig.live)
+    try:
+        time.sleep(BEFORE)
+        _window(rig, recording, plan)
+        healed = recording.windows[-1].healed
+        _await_recovery(rig, healed)
+    finally:
+        driver.end_clients()
+    _note_exit(rig, recording)
+    if not recording.exited and _serving(rig, healed):
+        look_up_writes(rig, recording.started)
+    return recording.history()
+
+
+def _window(rig: Rig, recording: Recording, plan: Plan) -> None:
+    """Inject, confirm, hold, heal. Healed whatever happens; a window that could not be healed is recorded as such, and raised."""
+    fault = plan.fault
+    injected = now()
+    effect, cleanup = Effect(took=False, seen="never confirmed"), "not healed"
+    try:
+        fault.inject()
+        effect = fault.confirm()
+        _hold(rig, injected, plan)
+    finally:
+        try:
+            fault.heal()
+            cleanup = "clean"
+        finally:
+            recording.windows.append(
+                Window(
+                    fault=fault.id, scope=recording.case.scope, injected=injected, healed=now(), effect=effect, cleanup=cleanup
+                )
+            )
+            rig.broken.append((injected, now()))
+
+
+def _hold(rig: Rig, injected: float, plan: Plan) -> None:
+    """Until every client has had answers to two requests that it sent during the fault, or its deadline has long passed."""
+    longest = plan.longest or rig.driver.deadline + 1.0
+
+    def answered() -> bool:
+        after = injected
+        if plan.met:
+            attempts = [one.opened for one in rig.path.connections(injected)]
+            if not attempts:
+                return False
+            after = min(attempts) - 1.0  # the request that opened the connection counts as well
+        sent = Counter(one.client for one in rig.driver.recorder.since(injected) if one.started >= max(injected, after))
+        return len(sent) >= rig.driver.clients and min(sent.values()) >= 2
+
+    def over() -> bool:
+        rig.check_parts()
+        return bool(rig.target.exited()) or (now() - injected >= HOLD and (plan.enough or answered)())
+
+    wait_for(over, longest)
+
+
+def _await_recovery(rig: Rig, healed: float) -> None:
+    """Watch until success holds (a few in a row of each kind, for `TAIL` seconds) or the time for it has passed."""
+    limit = rig.config.target.database.recovery + 1.5
+
+    def holds() -> bool:
+        rig.check_parts()
+        return bool(rig.target.exited()) or _serving(rig, healed)
+
+    wait_for(holds, limit + rig.driver.stalls.between(healed, now()))
+
+
+def _serving(rig: Rig, healed: float) -> bool:
+    after = [one for one in rig.driver.recorder.since(healed) if one.started >= healed]
+    for kind, few in ((Kind.READ, 5), (Kind.WRITE, 3)):
+        if not rig.driver.samples[kind]:
+            continue
+        these = [one for one in after if one.kind is kind]
+        good = 0
+        for one in reversed(these):
+            if not one.ok:
+                break
+            good += 1
+        held = these[-1].finished - these[-good].started if good else 0.0
+        if good < few or held < TAIL:
+            return False
+    return True
+
+
+def _note_exit(rig: Rig, recording: Recording) -> None:
+    """A target that ended by itself during a fault is a finding; one that somebody killed is an environment error."""
+    rig.check_parts()
+    recording.exited = rig.target.exited()
+    rig.exit_told = bool(recording.exited)
+
+
+def look_up_writes(rig: Rig, since: float) -> None:
+    """Read back every acknowledged or unknown write; unknown ones with an idempotency key are sent again first, as a client would."""
+    driver = rig.driver
+    sent = [one for one in driver.recorder.since(since) if one.kind is Kind.WRITE]
+    unknown = [one for one in sent if not one.ok and not 400 <= (one.status or 0) < 500]
+    by_key = {sample.key: sample for sample in driver.samples[Kind.WRITE]}
+    for one in unknown[:RETRIED]:
+        sample = by_key[one.sample]
+        if getattr(sample.request, "idempotency_header", None):
+            driver.once(sample, unique=one.unique)
+    driver.read_back(list({one.unique: one for one in sent}.values()))

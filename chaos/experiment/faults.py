@@ -1,0 +1,77 @@
+"""Faults between the target and its database, and at the database, under traffic. One runner a family."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from chaos.experiment.core import Plan, under_fault
+from chaos.faults.database import Locks, Restart, ServerCertificate, Slots, TlsOff
+from chaos.faults.network import NETWORK, SLOW, NetworkInjector
+from chaos.model import History, now
+
+if TYPE_CHECKING:
+    from chaos.cases import Case
+    from chaos.experiment.core import Recording
+    from chaos.rig import Rig
+
+
+def network(rig: Rig, case: Case, recording: Recording) -> History:
+    """A row of NETWORK (or SLOW) on the path to the database."""
+    rows = {fault.id: fault for fault in (*NETWORK, SLOW)}
+    injector = NetworkInjector(
+        rows[case.what or case.family],
+        case.scope,
+        rig.control,
+        rig.path.name,
+        rig.path.port,
+        rig.conninfo,
+        rig.path.wire.sever,
+    )
+    if injector.arm():
+        sick = rig.steady()
+        if sick:
+            rig.control.clean(rig.path.name)
+            return recording.history(control=sick)
+        recording.started = now()
+    return under_fault(rig, recording, Plan(injector, met=case.scope == "new" and not injector.fault.disable))
+
+
+def certificate(rig: Rig, case: Case, recording: Recording) -> History:
+    """PostgreSQL itself serves a certificate of the zoo, and later the right one again."""
+    bad, good = rig.identity(case.what), rig.identity("valid")
+    fault = ServerCertificate(
+        id=case.id,
+        title=case.title,
+        server=rig.environment.postgres,
+        chain_file=bad.chain_file,
+        key_file=bad.key_file,
+        good_chain=good.chain_file,
+        good_key=good.key_file,
+        probe_conninfo=rig.conninfo,
+    )
+    return under_fault(rig, recording, Plan(fault, met=True))
+
+
+def tls_off(rig: Rig, case: Case, recording: Recording) -> History:
+    """PostgreSQL itself offers no TLS (R7)."""
+    del case
+    return under_fault(rig, recording, Plan(TlsOff(rig.environment.postgres, rig.conninfo), met=True))
+
+
+def restart(rig: Rig, case: Case, recording: Recording) -> History:
+    """PostgreSQL is stopped and started, 'fast' or 'immediate' as the case says."""
+    return under_fault(rig, recording, Plan(Restart(rig.environment.postgres, case.what, rig.conninfo)))
+
+
+def locks(rig: Rig, case: Case, recording: Recording) -> History:
+    """The target's pool is held by queries that wait for a lock."""
+    del case
+    return under_fault(rig, recording, Plan(Locks(rig.environment.postgres, rig.driver.add_reader, time.sleep)))
+
+
+def slots(rig: Rig, case: Case, recording: Recording) -> History:
+    """The server's max_connections is reached by sessions of our own."""
+    del case
+    fault = Slots(rig.environment.postgres, rig.conninfo_at(rig.environment.postgres.port), rig.conninfo, time.sleep)
+    return under_fault(rig, recording, Plan(fault))
