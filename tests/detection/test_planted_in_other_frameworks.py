@@ -39,12 +39,12 @@ ALTERNATING = [(("aiohttp", "flask")[number % 2], defect) for number, defect in 
 def test_red_at_its_own_gate_and_no_other(suite, service, defect):
     gate, own = DEFECTS[defect]
     result = suite(SERVICES[service], env={"DEFECT": defect}, only=(*SAMPLE, *own))
-    assert result.failed == {gate}, result.failed_checks
+    assert result.failed == {gate}, result.open_checks
     assert (result.code, result.evidence["verdict"]) == (1, "NO-GO")
 
 
 @pytest.mark.parametrize("service", SERVICES)
 def test_healthy_is_clear(suite, service):
     result = suite(SERVICES[service], workers=4)
-    assert result.failed == set(), result.failed_checks
+    assert result.failed == set(), result.open_checks
     assert (result.code, result.evidence["verdict"]) == (0, "CLEAR"), result.shown

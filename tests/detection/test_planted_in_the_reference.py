@@ -33,7 +33,7 @@ def test_red_at_its_own_gate_and_no_other(suite, defect):
     gate, own = DEFECTS[defect]
     start = [sys.executable, str(SERVICE), defect, "{port}"]
     result = suite(REFERENCE, start=start, env={}, only=(*SAMPLE, *own))
-    assert result.failed == {gate}, result.failed_checks
+    assert result.failed == {gate}, result.open_checks
     assert (result.code, result.evidence["verdict"]) == (1, "NO-GO")
 
 
