@@ -38,6 +38,8 @@ HOW = {
     "slow": "Traffic runs; Toxiproxy delays each answer of the database by a second; the pool fills up; it heals.",
     "certificate": "PostgreSQL is given another certificate and reloaded; the target's sessions are closed; then the right one again.",
     "tls-off": "PostgreSQL's TLS is switched off and its sessions closed; pg_hba allows hostssl only; then on again.",
+    "backoff": "A server of an unknown authority takes the database's place, and nobody asks the target for anything: what it attempts "
+    "then is its own doing. Then a few requests. Fixed pauses, attempts that do not become rarer, and storms fail.",
     "locks": "All tables are locked; requests are added until no more sessions of the target come to wait; then released.",
     "slots": "The target's sessions are closed and every slot of the server is taken; then released.",
     "restart": "PostgreSQL is stopped, and started again.",

@@ -131,6 +131,13 @@ CASES: tuple[Case, ...] = (
     ),
     *_network(),
     *_tls(),
+    Case(
+        id="backoff.tls",
+        family="backoff",
+        title="how the target knocks at a database that it cannot verify",
+        gates=("res.backoff",),
+        what="untrusted-ca",
+    ),
     Case(id="pool.locks", family="locks", title="pool held by waiting queries", gates=("res.pool", *ALWAYS)),
     Case(id="pool.slow", family="slow", title="pool held by slow queries", gates=("res.pool", *ALWAYS), scope="pooled"),
     Case(id="pool.slots", family="slots", title="max_connections reached", gates=("res.pool", *ALWAYS)),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-from chaos.checks import audit, disclosure, errors, hosts, invalid, latency, recovery, rollback, server, writes
+from chaos.checks import audit, backoff, disclosure, errors, hosts, invalid, latency, recovery, rollback, server, writes
 from chaos.checks.limits import Limits
 from chaos.model import Finding, History, Outcome
 
@@ -25,6 +25,7 @@ FAMILIES: Mapping[str, tuple[Check, ...]] = {
     **dict.fromkeys(("network", "slow", "certificate", "tls-off", "locks", "slots", "restart"), OUTAGE),
     "reconnect": (disclosure.check, invalid.check, _errors, writes.check),
     "start": (disclosure.check,),
+    "backoff": (backoff.check,),
     "steady": (latency.check, invalid.check, _errors, writes.check, disclosure.handshakes),
     "hosts": (_hosts, _errors, audit.check),
     "server": (server.check,),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chaos.experiment import faults, impostors, quiet
+from chaos.experiment import backoff, faults, impostors, quiet
 from chaos.experiment.core import Recording, Runner
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ RUNNERS: Mapping[str, Runner] = {
     "slow": faults.network,
     "certificate": faults.certificate,
     "tls-off": faults.tls_off,
+    "backoff": backoff.backoff,
     "locks": faults.locks,
     "slots": faults.slots,
     "restart": faults.restart,

@@ -81,7 +81,7 @@ def under_fault(rig: Rig, recording: Recording, plan: Plan) -> History:
         _await_recovery(rig, healed)
     finally:
         driver.end_clients()
-    _note_exit(rig, recording)
+    note_exit(rig, recording)
     if not recording.exited and _serving(rig, healed):
         look_up_writes(rig, recording.started)
     return recording.history()
@@ -158,7 +158,7 @@ def _serving(rig: Rig, healed: float) -> bool:
     return True
 
 
-def _note_exit(rig: Rig, recording: Recording) -> None:
+def note_exit(rig: Rig, recording: Recording) -> None:
     """A target that ended by itself during a fault is a finding; one that somebody killed is an environment error."""
     rig.check_parts()
     recording.exited = rig.target.exited()

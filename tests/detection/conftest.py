@@ -36,7 +36,9 @@ class Outcome:
     def open_checks(self):
         """All that is no pass, for the message of an assertion."""
         told = {"pass", "not_applicable"}
-        return {check["id"]: (check["outcome"], check["detail"]) for check in self.evidence["checks"] if check["outcome"] not in told}
+        return {
+            check["id"]: (check["outcome"], check["detail"]) for check in self.evidence["checks"] if check["outcome"] not in told
+        }
 
     def gate(self, name):
         return next(gate for gate in self.evidence["gates"] if gate["id"] == name)

@@ -7,3 +7,9 @@ import pytest
 def test_tls_failure(prove, case):
     """PostgreSQL itself serves a bad certificate, or no TLS at all, and is mended."""
     prove(case)
+
+
+@pytest.mark.families("backoff")
+def test_backoff(prove, case):
+    """What the target attempts while nobody asks it for anything, and what each request makes it attempt."""
+    prove(case)

@@ -1,0 +1,190 @@
+"""How a client knocks while its database is out of reach: capped, exponential, jittered - or not (res.backoff).
+
+Seen from the wire, where source ports change with every attempt and several chains of retries may run at once. What is judged is
+therefore what no number of well-behaved chains can look like, each a rule below:
+
+- **fixed**: one chain whose pauses are all the same. An exponential one grows from its first pause on, a jittered one differs.
+- **unabated**: many attempts a second, and as many at the end of the silence as at its beginning. Waits that grow make attempts rarer,
+  however many chains there are.
+- **storm**: a request that makes four attempts or more within milliseconds, each time.
+- **fixed within a request**: the same pause at every retry of every request.
+
+All but the last two look at stretches in which nobody asks the target for anything: what is attempted then is its own doing. A
+client that connects only when it is asked to, and once, has no retries that could multiply an outage (amplification 1.0). A rule
+counts only when every repetition of the outage shows it, so that no draw of a jittered client is held against it (statistics in
+tests/unit/test_backoff.py, by simulation).
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from chaos.model import Connection, Finding, History, Kind, Operation, Outcome, Rung, Window
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from chaos.checks.limits import Limits
+
+ALIKE = 1.25  # largest to smallest pause of a fixed interval; full jitter, +-20 % jitter and factor 1.3 all lie beyond it
+CHAIN = 5  # pauses that a chain must have shown
+CROWD = 8  # attempts in the first third of a silence from which on a rate can be compared
+UNABATED = 0.9  # of the first third's attempts, in the last third
+STORM, AT_ONCE = 4, 0.02  # attempts of one request, s between them
+IN_REQUESTS = 8  # pauses within requests before they are compared
+NOISE = 0.1  # s: a shorter pause is the machine's as much as the client's
+EXPECTED = (
+    "retries of the database connection are exponential, capped and jittered (res.backoff; AWS Architecture Blog, 'Exponential Backoff "
+    "And Jitter'), or there are none"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Silence:
+    """The attempts of one stretch without a request, from `start` to `end` (s)."""
+
+    start: float
+    end: float
+    attempts: tuple[Connection, ...]
+
+    def thirds(self) -> tuple[int, int]:
+        """Attempts in its first and in its last third."""
+        third = (self.end - self.start) / 3
+        first = sum(one.opened < self.start + third for one in self.attempts)
+        last = sum(one.opened >= self.end - third for one in self.attempts)
+        return first, last
+
+
+def tried(connections: Sequence[Connection], start: float, end: float) -> tuple[Connection, ...]:
+    """Attempts to connect that began then. The plaintext one that follows a failed handshake is the same attempt (`prefer`)."""
+    return tuple(
+        one
+        for one in sorted(connections, key=lambda one: one.opened)
+        if start <= one.opened < end and not one.cancel and not one.plaintext and one.reached >= Rung.SSL_REQUEST
+    )
+
+
+def pauses(attempts: Sequence[Connection]) -> list[float]:
+    """From one attempt's end to the next one's beginning (s); [] when they overlap, for then there are several chains."""
+    found = [later.opened - (one.closed or one.opened) for one, later in itertools.pairwise(attempts)]
+    return found if all(pause >= 0 for pause in found) else []
+
+
+def fixed(silence: Silence) -> str:
+    """Why the pauses are those of a fixed interval; '' when they are not."""
+    found = pauses(silence.attempts)
+    if len(found) < CHAIN:
+        return ""
+    if len(found) > CHAIN:
+        found.remove(max(found))  # the machine may have been busy once
+    if min(found) < NOISE or max(found) > ALIKE * min(found):
+        return ""
+    return f"{len(found)} pauses in a row of {min(found):.2f} to {max(found):.2f} s: neither growing nor jittered"
+
+
+def unabated(silence: Silence) -> str:
+    """Why the attempts did not become rarer; '' when they did, or were few."""
+    first, last = silence.thirds()
+    if first < CROWD or last < UNABATED * first:
+        return ""
+    third = (silence.end - silence.start) / 3
+    return f"{first / third:.0f} attempts a second at first, {last / third:.0f} a second {2 * third:.0f} s later: no backoff"
+
+
+def within_requests(asked: Sequence[tuple[Operation, tuple[Connection, ...]]]) -> str:
+    """Why the retries inside requests are a storm, or fixed; '' when they are neither."""
+    if len(asked) < 2:
+        return ""
+    every = [pauses(attempts) for _, attempts in asked]
+    if all(len(found) >= STORM - 1 and max(found) < AT_ONCE for found in every):
+        fewest = min(len(found) for found in every) + 1
+        return f"{fewest} attempts or more for each of {len(asked)} requests, with no pause between them"
+    told = [found for found in every if len(found) >= 2]
+    flat = [pause for found in told for pause in found]
+    if len(told) < len(asked) or len(flat) < IN_REQUESTS or min(flat) < AT_ONCE or max(flat) > ALIKE * min(flat):
+        return ""
+    span = f"{min(flat):.2f} to {max(flat):.2f} s"
+    return f"{len(flat)} retries within {len(told)} requests, all after {span}: neither growing nor jittered"
+
+
+def check(history: History, limits: Limits) -> Finding:
+    """The finding for res.backoff of an outage in which the target was left alone, then asked a few things."""
+    del limits
+    episodes = [_episode(history, window) for window in history.windows]
+    attempts = sum(len(tried(history.connections, window.injected, window.healed)) for window in history.windows)
+    problems = [one.problem for one in episodes]
+    if history.exited:
+        outcome, detail = Outcome.FAIL, f"the target ended ({history.exited}) while its database could not be verified"
+    elif not attempts:
+        outcome, detail = Outcome.INCONCLUSIVE, "the target never tried to connect while its database was out of reach"
+    elif problems and all(problems):
+        outcome, detail = Outcome.FAIL, f"in {len(episodes)} of {len(episodes)} outages: {problems[-1]}"
+    else:
+        outcome, detail = Outcome.PASS, episodes[-1].seen
+    return Finding(
+        check=history.experiment,
+        gate="res.backoff",
+        outcome=outcome,
+        detail=f"{detail}; {attempts} attempts in {len(episodes)} outage{'s' * (len(episodes) > 1)}",
+        n=1,
+        bad=int(outcome is Outcome.FAIL),
+        expected=EXPECTED,
+        examples=(episodes[-1].timeline,) if outcome is Outcome.FAIL and episodes else tuple(history.logs[-3:]),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Episode:
+    """What one outage showed: the broken rule or '', a sentence for people, and when it knocked."""
+
+    problem: str
+    seen: str
+    timeline: str
+
+
+def suspicious(history: History) -> bool:
+    """Whether the last outage broke a rule, so that another one has to tell whether it was chance."""
+    return bool(history.windows) and bool(_episode(history, history.windows[-1]).problem)
+
+
+def _episode(history: History, window: Window) -> Episode:
+    spans = [span for span in _spans(history.facts.get("silences", "")) if window.injected <= span[0] < window.healed]
+    silences = [Silence(start, end, tried(history.connections, start, end)) for start, end in spans]
+    asked = [
+        (one, tried(history.connections, one.started, one.finished))
+        for one in sorted(history.operations, key=lambda one: one.started)
+        if one.kind is Kind.READ and window.injected <= one.started and one.finished <= window.healed
+    ]
+    own = silences[-1].attempts if silences else ()
+    problem = next(filter(None, (rule(one) for one in silences for rule in (fixed, unabated))), "")
+    if not problem and not own:  # with a chain of its own running, an attempt cannot be put down to a request
+        problem = within_requests(asked)
+    every = tried(history.connections, window.injected, window.healed)
+    steps = ", ".join(f"+{one.opened - window.injected:.2f}" for one in every[:24])
+    more = f" and {len(every) - 24} more" if len(every) > 24 else ""
+    return Episode(problem, _seen(silences, asked), f"attempts at {steps} s{more}")
+
+
+def _seen(silences: Sequence[Silence], asked: Sequence[tuple[Operation, tuple[Connection, ...]]]) -> str:
+    chain = max(silences, key=lambda one: len(one.attempts), default=None)
+    if chain is not None and len(chain.attempts) >= 2:
+        found = pauses(chain.attempts)
+        first, last = chain.thirds()
+        shape = (
+            f"pauses from {min(found):.2f} to {max(found):.2f} s, median {statistics.median(found):.2f} s"
+            if found
+            else "several chains at once"
+        )
+        return f"tries by itself: {first} attempts in the first third of {chain.end - chain.start:.0f} s, {last} in the last; {shape}"
+    if asked:
+        each = sum(len(attempts) for _, attempts in asked) / len(asked)
+        return f"does not try by itself; {each:.1f} attempts for each of {len(asked)} requests"
+    return "did not try by itself"
+
+
+def _spans(text: str) -> list[tuple[float, float]]:
+    """'1.0-2.0 3.0-4.0' as pairs."""
+    return [(float(start), float(end)) for start, _, end in (part.partition("-") for part in text.split())]
