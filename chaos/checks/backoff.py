@@ -4,15 +4,16 @@ Seen from the wire, where source ports change with every attempt and several cha
 therefore what no number of well-behaved chains can look like, each a rule below:
 
 - **fixed**: one chain whose pauses are all the same. An exponential one grows from its first pause on, a jittered one differs.
-- **unabated**: many attempts a second, and as many at the end of the silence as at its beginning. Waits that grow make attempts rarer,
-  however many chains there are.
+- **unabated**: many attempts a second, and as many at the end as at the beginning. Waits that grow make attempts rarer, however
+  many chains there are.
 - **storm**: a request that makes four attempts or more within milliseconds, each time.
 - **fixed within a request**: the same pause at every retry of every request.
 
-All but the last two look at stretches in which nobody asks the target for anything: what is attempted then is its own doing. A
-client that connects only when it is asked to, and once, has no retries that could multiply an outage (amplification 1.0). A rule
-counts only when every repetition of the outage shows it, so that no draw of a jittered client is held against it (statistics in
-tests/unit/test_backoff.py, by simulation).
+The first two look at stretches in which nobody asks the target for anything: what is attempted then is its own doing. A target that
+connects only when it is asked is asked all the time for a while. One attempt a request is no retry (amplification 1.0) and cannot
+multiply an outage; with fewer, something holds attempts back, and its pauses are judged by the same rules. A rule counts only when
+every repetition of the outage shows it, so that no draw of a jittered client is held against it (tests/unit/test_backoff.py, by
+simulation).
 """
 
 from __future__ import annotations
@@ -31,11 +32,14 @@ if TYPE_CHECKING:
 
 ALIKE = 1.25  # largest to smallest pause of a fixed interval; full jitter, +-20 % jitter and factor 1.3 all lie beyond it
 CHAIN = 5  # pauses that a chain must have shown
-CROWD = 8  # attempts in the first third of a silence from which on a rate can be compared
-UNABATED = 0.9  # of the first third's attempts, in the last third
+EDGE = 2.0  # s at the beginning and at the end of a stretch that are compared; whole seconds, for that is what loops sleep
+CROWD = 8  # attempts in the first EDGE seconds from which on a rate can be compared
+UNABATED = 0.9  # of the attempts at first, in the end
 STORM, AT_ONCE = 4, 0.02  # attempts of one request, s between them
 IN_REQUESTS = 8  # pauses within requests before they are compared
 NOISE = 0.1  # s: a shorter pause is the machine's as much as the client's
+HELD_BACK = 0.5  # attempts a request, at the most, where something holds them back
+ASKED_EVERY = 0.1  # s: an attempt that waits for the next request comes up to so much later than it could
 EXPECTED = (
     "retries of the database connection are exponential, capped and jittered (res.backoff; AWS Architecture Blog, 'Exponential Backoff "
     "And Jitter'), or there are none"
@@ -43,18 +47,18 @@ EXPECTED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Silence:
-    """The attempts of one stretch without a request, from `start` to `end` (s)."""
+class Stretch:
+    """The attempts from `start` to `end` (s); `late` is by how much (s) an attempt can come after it was due."""
 
     start: float
     end: float
     attempts: tuple[Connection, ...]
+    late: float = 0.0
 
-    def thirds(self) -> tuple[int, int]:
-        """Attempts in its first and in its last third."""
-        third = (self.end - self.start) / 3
-        first = sum(one.opened < self.start + third for one in self.attempts)
-        last = sum(one.opened >= self.end - third for one in self.attempts)
+    def ends(self) -> tuple[int, int]:
+        """Attempts in its first and in its last EDGE seconds."""
+        first = sum(one.opened < self.start + EDGE for one in self.attempts)
+        last = sum(one.opened >= self.end - EDGE for one in self.attempts)
         return first, last
 
 
@@ -73,25 +77,25 @@ def pauses(attempts: Sequence[Connection]) -> list[float]:
     return found if all(pause >= 0 for pause in found) else []
 
 
-def fixed(silence: Silence) -> str:
+def fixed(stretch: Stretch) -> str:
     """Why the pauses are those of a fixed interval; '' when they are not."""
-    found = pauses(silence.attempts)
+    found = pauses(stretch.attempts)
     if len(found) < CHAIN:
         return ""
     if len(found) > CHAIN:
         found.remove(max(found))  # the machine may have been busy once
-    if min(found) < NOISE or max(found) > ALIKE * min(found):
+    if min(found) < NOISE + stretch.late or max(found) - stretch.late > ALIKE * min(found):
         return ""
     return f"{len(found)} pauses in a row of {min(found):.2f} to {max(found):.2f} s: neither growing nor jittered"
 
 
-def unabated(silence: Silence) -> str:
+def unabated(stretch: Stretch) -> str:
     """Why the attempts did not become rarer; '' when they did, or were few."""
-    first, last = silence.thirds()
-    if first < CROWD or last < UNABATED * first:
+    first, last = stretch.ends()
+    apart = stretch.end - stretch.start - EDGE
+    if apart < EDGE or first < CROWD or last < UNABATED * first:
         return ""
-    third = (silence.end - silence.start) / 3
-    return f"{first / third:.0f} attempts a second at first, {last / third:.0f} a second {2 * third:.0f} s later: no backoff"
+    return f"{first / EDGE:.0f} attempts a second at first, {last / EDGE:.0f} a second {apart:.0f} s later: no backoff"
 
 
 def within_requests(asked: Sequence[tuple[Operation, tuple[Connection, ...]]]) -> str:
@@ -99,7 +103,7 @@ def within_requests(asked: Sequence[tuple[Operation, tuple[Connection, ...]]]) -
     if len(asked) < 2:
         return ""
     every = [pauses(attempts) for _, attempts in asked]
-    if all(len(found) >= STORM - 1 and max(found) < AT_ONCE for found in every):
+    if all(len(found) >= STORM - 1 and statistics.median(found) < AT_ONCE for found in every):
         fewest = min(len(found) for found in every) + 1
         return f"{fewest} attempts or more for each of {len(asked)} requests, with no pause between them"
     told = [found for found in every if len(found) >= 2]
@@ -108,6 +112,14 @@ def within_requests(asked: Sequence[tuple[Operation, tuple[Connection, ...]]]) -
         return ""
     span = f"{min(flat):.2f} to {max(flat):.2f} s"
     return f"{len(flat)} retries within {len(told)} requests, all after {span}: neither growing nor jittered"
+
+
+def held_back(asked: Sequence[tuple[Operation, tuple[Connection, ...]]]) -> tuple[Stretch, ...]:
+    """The stretch of steady asking as one in which something holds attempts back; () where every request makes its own."""
+    attempts = [one for _, these in asked for one in these]
+    if not attempts or len(attempts) > HELD_BACK * len(asked):
+        return ()
+    return (Stretch(attempts[0].opened, asked[-1][0].finished, tuple(attempts), late=ASKED_EVERY),)
 
 
 def check(history: History, limits: Limits) -> Finding:
@@ -152,14 +164,15 @@ def suspicious(history: History) -> bool:
 
 def _episode(history: History, window: Window) -> Episode:
     spans = [span for span in _spans(history.facts.get("silences", "")) if window.injected <= span[0] < window.healed]
-    silences = [Silence(start, end, tried(history.connections, start, end)) for start, end in spans]
+    silences = [Stretch(start, end, tried(history.connections, start, end)) for start, end in spans]
     asked = [
         (one, tried(history.connections, one.started, one.finished))
         for one in sorted(history.operations, key=lambda one: one.started)
         if one.kind is Kind.READ and window.injected <= one.started and one.finished <= window.healed
     ]
     own = silences[-1].attempts if silences else ()
-    problem = next(filter(None, (rule(one) for one in silences for rule in (fixed, unabated))), "")
+    stretches = [*silences, *(held_back(asked) if not own else ())]
+    problem = next(filter(None, (rule(one) for one in stretches for rule in (fixed, unabated))), "")
     if not problem and not own:  # with a chain of its own running, an attempt cannot be put down to a request
         problem = within_requests(asked)
     every = tried(history.connections, window.injected, window.healed)
@@ -168,17 +181,18 @@ def _episode(history: History, window: Window) -> Episode:
     return Episode(problem, _seen(silences, asked), f"attempts at {steps} s{more}")
 
 
-def _seen(silences: Sequence[Silence], asked: Sequence[tuple[Operation, tuple[Connection, ...]]]) -> str:
+def _seen(silences: Sequence[Stretch], asked: Sequence[tuple[Operation, tuple[Connection, ...]]]) -> str:
     chain = max(silences, key=lambda one: len(one.attempts), default=None)
     if chain is not None and len(chain.attempts) >= 2:
         found = pauses(chain.attempts)
-        first, last = chain.thirds()
+        first, last = chain.ends()
         shape = (
             f"pauses from {min(found):.2f} to {max(found):.2f} s, median {statistics.median(found):.2f} s"
             if found
             else "several chains at once"
         )
-        return f"tries by itself: {first} attempts in the first third of {chain.end - chain.start:.0f} s, {last} in the last; {shape}"
+        ends = f"{first} attempts in the first {EDGE:.0f} s, {last} in the last of {chain.end - chain.start:.0f} s"
+        return f"tries by itself: {ends}; {shape}"
     if asked:
         each = sum(len(attempts) for _, attempts in asked) / len(asked)
         return f"does not try by itself; {each:.1f} attempts for each of {len(asked)} requests"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from typing import TYPE_CHECKING
 
@@ -15,9 +16,10 @@ if TYPE_CHECKING:
     from chaos.experiment.core import Recording
     from chaos.rig import Rig
 
-SILENCE = 6.0  # s without a request: six pauses of a second, which is what many sleep
-ASKED, ASKING = 6, 4.0  # requests, and the s after which no further one is sent
-BETWEEN = 0.2  # s between two of them
+SILENCE = 7.0  # s without a request: six pauses of a second, which is what many sleep
+STILL = 2.5  # s after which a silence ends in which nothing was attempted
+ASKED, ASKING = 6, 7.0  # requests, and the s for which somebody asks who is the only cause of attempts
+BETWEEN = (0.03, 0.09)  # s between two of them, drawn: a regularity of ours must not be the target's
 EPISODES = 3  # outages at the most: one that looks bad is repeated, so that chance cannot be blamed
 REST = 1.0  # s of health between two
 
@@ -31,7 +33,7 @@ def backoff(rig: Rig, case: Case, recording: Recording) -> History:
         if turn:
             time.sleep(REST)
         _episode(rig, case, recording, silences)
-        recording.facts["silences"] = " ".join(f"{start:.6f}-{end:.6f}" for start, end in silences)
+        recording.facts["silences"] = " ".join(f"{start!r}-{end!r}" for start, end in silences)
         if recording.exited or not judged.suspicious(recording.history()):
             break
     return recording.history()
@@ -43,15 +45,11 @@ def _episode(rig: Rig, case: Case, recording: Recording, silences: list[tuple[fl
     try:
         wire.behave(Impostor(rig.identity(case.what), then="close"))
         wire.sever()
-        silences.append(_silence(rig))
+        silences.append(_silence(rig, injected))
         if not _met(rig, injected):  # it has to be asked before it notices
             rig.driver.once(rig.driver.samples[Kind.READ][0])
-            silences.append(_silence(rig))
-        end = now() + ASKING
-        for _ in range(ASKED):
-            if now() < end:
-                rig.driver.once(rig.driver.samples[Kind.READ][0])
-                time.sleep(BETWEEN)
+            silences.append(_silence(rig, now()))
+        _ask(rig, alone=not _met(rig, silences[-1][0]))
         met = _met(rig, injected)
     finally:
         wire.behave(Relay())
@@ -63,12 +61,24 @@ def _episode(rig: Rig, case: Case, recording: Recording, silences: list[tuple[fl
     note_exit(rig, recording)
 
 
-def _silence(rig: Rig) -> tuple[float, float]:
-    start = now()
-    while now() < start + SILENCE and not rig.target.exited():
+def _silence(rig: Rig, start: float) -> tuple[float, float]:
+    end = start + SILENCE
+    while now() < end and not rig.target.exited() and (now() < start + STILL or _met(rig, start)):
         time.sleep(0.05)
         rig.check_parts()
     return start, now()
+
+
+def _ask(rig: Rig, *, alone: bool) -> None:
+    """A few requests; where they are the only cause of attempts (`alone`), so many that the pauses between attempts show."""
+    rng = random.Random(rig.seed)  # noqa: S311  (reproducible, not secret)
+    sample = rig.driver.samples[Kind.READ][0]
+    end = now() + ASKING
+    asked = 0
+    while now() < end and (alone or asked < ASKED) and not rig.target.exited():
+        rig.driver.once(sample)
+        asked += 1
+        time.sleep(rng.uniform(*BETWEEN))
 
 
 def _met(rig: Rig, since: float) -> int:

@@ -18,6 +18,7 @@ DEFECTS = {
     "no_connect_timeout": ("res.network", ("network.blackhole.new",)),
     "no_query_timeout": ("res.network", ("network.blackhole.pooled",)),
     "no_reconnect": ("res.network", ("network.cut.pooled",)),
+    "fixed_interval": ("res.backoff", ("backoff.tls",)),
     "exits_on_outage": ("res.network", ("restart.fast",)),
     "liveness_db": ("res.network", ("restart.fast",)),
     "crash_on_db_error": ("res.network", ("restart.fast",)),
@@ -33,6 +34,7 @@ SERVICES = {"flask": TARGETS / "flask_psycopg2" / "chaos.toml", "aiohttp": TARGE
 # is lost right after COMMIT, which no fault of this version does on purpose.
 EVERY = [(service, defect) for defect in DEFECTS for service in SERVICES if (service, defect) != ("flask", "double_write")]
 ALTERNATING = [(("aiohttp", "flask")[number % 2], defect) for number, defect in enumerate(DEFECTS)]
+ONE_OF_THEM = [("aiohttp", "storm", "res.backoff", ("backoff.tls",))]
 
 
 @pytest.mark.parametrize(("service", "defect"), EVERY if os.environ.get("CHAOS_DETECTION") == "all" else ALTERNATING)
@@ -41,6 +43,12 @@ def test_red_at_its_own_gate_and_no_other(suite, service, defect):
     result = suite(SERVICES[service], env={"DEFECT": defect}, only=(*SAMPLE, *own))
     assert result.failed == {gate}, result.open_checks
     assert (result.code, result.evidence["verdict"]) == (1, "NO-GO")
+
+
+@pytest.mark.parametrize(("service", "defect", "gate", "own"), ONE_OF_THEM)
+def test_what_only_one_of_them_can_do(suite, service, defect, gate, own):
+    result = suite(SERVICES[service], env={"DEFECT": defect}, only=(*SAMPLE, *own))
+    assert result.failed == {gate}, result.open_checks
 
 
 @pytest.mark.parametrize("service", SERVICES)

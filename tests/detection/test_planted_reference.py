@@ -25,7 +25,6 @@ DEFECTS = {
     "pauses_after_a_tls_failure": ("res.backoff", "tls.off", ("tls.off",)),
     "retries_without_backoff": ("res.backoff", "backoff.tls", ("backoff.tls",)),
     "retries_every_second": ("res.backoff", "backoff.tls", ("backoff.tls",)),
-    "retries_in_a_storm": ("res.backoff", "backoff.tls", ("backoff.tls",)),
     "tries_plaintext_first": ("sec.verify_full", "P1.reconnect", ("P1.reconnect",)),
     "takes_two_handshakes": ("sec.tls_handshake", "", ()),
     "trusts_x_forwarded_host": ("sec.unknown_host_2xx", "H35b", ()),

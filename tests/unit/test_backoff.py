@@ -8,7 +8,7 @@ from chaos.checks import backoff, judge
 from chaos.checks.limits import Limits
 from chaos.model import Connection, Effect, History, Kind, Operation, Outcome, Rung, Window
 
-QUIET = 6.0
+QUIET = 7.0
 TRIES = 0.012  # s that a failing attempt takes
 
 
@@ -27,12 +27,12 @@ def chain(rng, delay, *, until, start=0.0):
     return found
 
 
-def outage(times, operations=(), *, begun=0.0):
+def outage(times, operations=(), *, begun=0.0, ends=QUIET + 2):
     """A history of one outage: QUIET seconds of silence from `begun`, then two in which things are asked."""
     return (
         [attempt(number, at) for number, at in enumerate(sorted(times))],
         list(operations),
-        Window(fault="backoff.tls", scope="", injected=begun, healed=begun + QUIET + 2, effect=Effect(took=True, seen="met")),
+        Window(fault="backoff.tls", scope="", injected=begun, healed=begun + ends, effect=Effect(took=True, seen="met")),
         (begun, begun + QUIET),
     )
 
@@ -48,7 +48,7 @@ def history(*outages, exited=""):
         facts={
             "gate": "res.backoff",
             "family": "backoff",
-            "silences": " ".join(f"{one[3][0]:.6f}-{one[3][1]:.6f}" for one in outages),
+            "silences": " ".join(f"{one[3][0]!r}-{one[3][1]!r}" for one in outages),
         },
     )
 
@@ -105,7 +105,7 @@ def test_no_healthy_client_is_accused(name, count):
     assert accused <= 16
 
 
-# Chains that overlap are judged by their rate alone, which takes CROWD attempts in a third of the silence; slow ones that also drift
+# Chains that overlap are judged by their rate alone, which takes CROWD attempts in two seconds; slow ones that also drift
 # apart are not told from slow exponential ones.
 @pytest.mark.parametrize(
     ("name", "count"), [*((name, 1) for name in BROKEN), *((name, 8) for name in BROKEN if name != "every second, +-5 %")]
@@ -114,6 +114,39 @@ def test_fixed_intervals_are_seen(name, count):
     rng = random.Random(f"{name} {count}")
     seen = sum(backoff.suspicious(history(outage(chains(rng, BROKEN[name], count)))) for _ in range(100))
     assert seen >= 95
+
+
+def gated(rng, delay):
+    """A target that connects when it is asked, but not before `delay(failures)` has passed: attempts and requests of seven seconds."""
+    at, allowed, failures = QUIET + 0.1, 0.0, 0
+    times, operations = [], []
+    while at < QUIET + 7:
+        done = at + 0.004
+        if at >= allowed:
+            failures += 1
+            done = at + 0.004 + TRIES
+            times.append(at + 0.002)
+            allowed = done + delay(failures)
+        operations.append(read(at, done - at))
+        at = done + rng.uniform(0.03, 0.09)
+    return outage(times, operations, ends=QUIET + 7.2)
+
+
+@pytest.mark.parametrize("name", HEALTHY)
+def test_no_healthy_gate_is_accused(name):
+    rng = random.Random(name)
+    assert sum(backoff.suspicious(history(gated(rng, HEALTHY[name](rng)))) for _ in range(400)) <= 16
+
+
+@pytest.mark.parametrize("name", [name for name in BROKEN if name not in {"at once", "every 20 ms", "every 100 ms"}])
+def test_a_gate_that_opens_at_fixed_times_is_seen(name):
+    rng = random.Random(name)
+    assert sum(backoff.suspicious(history(gated(rng, BROKEN[name](rng)))) for _ in range(100)) >= 95
+
+
+def test_one_attempt_a_request_is_no_retry():
+    rng = random.Random(1)
+    assert not any(backoff.suspicious(history(gated(rng, lambda _failures: 0.0))) for _ in range(100))
 
 
 def three(times, operations=()):
@@ -161,6 +194,12 @@ def test_a_second_try_at_once_is_no_storm():
 
 def test_many_tries_at_once_are_a_storm():
     times, operations = asked([0.0, 0.013, 0.026, 0.039, 0.052])
+    assert outcome(*three(times, operations)) is Outcome.FAIL
+
+
+def test_a_storm_is_one_on_a_busy_machine_too():
+    """One pause in four may be the machine's."""
+    times, operations = asked([0.0, 0.013, 0.026, 0.080, 0.093])
     assert outcome(*three(times, operations)) is Outcome.FAIL
 
 

@@ -127,22 +127,6 @@ def retries_every_second(settings):
 
 
 @defect
-def retries_in_a_storm(settings):
-    """Nothing is tried until somebody asks; then five times in a row, at once."""
-    strict = connector(settings)
-
-    async def connect():
-        for _ in range(4):
-            try:
-                return await strict()
-            except Exception:  # noqa: BLE001, S112  (the defect)
-                continue
-        return await strict()
-
-    return build_app(settings, connect=connect)
-
-
-@defect
 def never_reconnects(settings):
     """The pool is filled once. What is lost stays lost."""
     strict, made = connector(settings), []

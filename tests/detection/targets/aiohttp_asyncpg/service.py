@@ -58,6 +58,13 @@ def say(event: str, **fields: object) -> None:
     print(json.dumps({"at": round(time.time(), 3), "event": event, **fields}), flush=True)
 
 
+async def storm(*args, **kwargs) -> asyncpg.Connection:
+    for _ in range(4):
+        with contextlib.suppress(OSError, asyncpg.PostgresError):
+            return await asyncpg.connect(*args, **kwargs)
+    return await asyncpg.connect(*args, **kwargs)
+
+
 class Connector:
     """Stands in for asyncpg.connect in the pool: refuses at once while the last try failed, but for one try after each wait."""
 
@@ -72,13 +79,13 @@ class Connector:
         self.trying += 1
         good = False
         try:
-            connection = await asyncpg.connect(*args, **kwargs)
+            connection = await (storm if DEFECT == "storm" else asyncpg.connect)(*args, **kwargs)
             good = True
             self.made += [connection] if DEFECT == "no_reconnect" else []
             return connection
         finally:  # also when the caller's time ran out
             self.trying -= 1
-            wait = 0.0 if good or DEFECT == "hot_reconnect" else min(2.0, 0.03 * 2 ** min(self.failures, 12))
+            wait = 0.0 if good or DEFECT in ("hot_reconnect", "storm") else min(2.0, 0.03 * 2 ** min(self.failures, 12))
             wait = 1.0 if DEFECT == "fixed_interval" else wait if DEFECT == "no_jitter" else random.uniform(0, wait)
             self.failures = 0 if good else self.failures + 1
             self.next_try = time.monotonic() + wait
