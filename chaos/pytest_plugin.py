@@ -67,8 +67,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if empty:
         config.hook.pytest_deselected(items=empty)
         items[:] = [item for item in items if item not in empty]
-    # Last comes what has to be alone on the machine: until then the workers have each other's company.
-    items.sort(key=lambda item: item.name.startswith("test_steady"))
+    items.sort(key=_turn)
+
+
+def _turn(item: pytest.Item) -> int:
+    """First what takes long, so that no worker is left alone with it; last what has to be alone on the machine."""
+    if item.name.startswith("test_steady"):
+        return 2
+    return int(not item.name.startswith(("test_rollback", "test_backoff")))
 
 
 @pytest.fixture(scope="session")

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from chaos.rig import Rig
 
 SEEING = 40.0  # s: as long as a bad release is left out at the most
+MORE = 4  # readers while the bad release is out: it may take its time for each of the failures that have to be seen
 COMMAND = 120.0  # s for the command in the drill; the gate's own limit is ten minutes
 
 
@@ -61,6 +62,8 @@ def run(rig: Rig, case: Case, recording: Recording, command: Sequence[str]) -> H
         time.sleep(0.5)
         edge.set_weights({"good": 0, "bad": 100})
         facts["bad.from"] = str(now())
+        for _ in range(MORE):
+            driver.add_reader()
         wait_for(lambda: _seen(rig, float(facts["bad.from"])), SEEING)
         facts["bad.to"] = str(now())
         _command([*command, "rollback", "--state", str(place)], facts, rig.run_dir)
