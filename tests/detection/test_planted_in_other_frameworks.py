@@ -9,7 +9,7 @@ import pytest
 
 from tests.detection.conftest import TARGETS
 
-SAMPLE = ("steady", "hosts", "network.refused.pooled", "C16.reconnect")
+SAMPLE = ("hosts", "network.refused.pooled", "C16.reconnect")
 DEFECTS = {
     "verify_ca": ("sec.verify_full", ("C3.reconnect", "C3.start")),
     # With a root certificate at hand 'require' is verify-ca (libpq, 34.19.1): only the name is not checked.
@@ -27,7 +27,7 @@ DEFECTS = {
     "invalid_hits_db_first": ("rel.no_400_to_500", ("restart.fast",)),
     "any_host": ("sec.unknown_host_2xx", ()),
     "wildcard_suffix_match": ("sec.unknown_host_2xx", ()),
-    "double_write": ("res.durability", ()),
+    "double_write": ("res.durability", ("steady",)),
 }
 SERVICES = {"flask": TARGETS / "flask_psycopg2" / "chaos.toml", "aiohttp": TARGETS / "aiohttp_asyncpg" / "chaos.toml"}
 # Every defect on one of the two; on both with CHAOS_DETECTION=all (ten minutes more). flask's double_write shows only when an answer

@@ -8,7 +8,7 @@ import pytest
 from tests.detection.conftest import REFERENCE
 
 SERVICE = Path(__file__).with_name("one_change.py")
-SAMPLE = ("steady", "hosts", "network.refused.pooled", "C16.reconnect")
+SAMPLE = ("hosts", "network.refused.pooled", "C16.reconnect")
 DEFECTS = {
     "name_not_checked": ("sec.verify_full", ("C3.start", "C3.reconnect")),
     "nothing_verified": ("sec.verify_full", ("C1.start",)),

@@ -11,7 +11,7 @@ from tests.detection.planted.__main__ import DEFECTS as PLANTED
 
 SERVICE = Path(__file__).with_name("planted")
 # Beside the defect's own experiments: one of every other kind, so that 'no other' is more than a word.
-SAMPLE = ("steady", "hosts", "network.refused.pooled", "C16.reconnect")
+SAMPLE = ("hosts", "network.refused.pooled", "C16.reconnect")
 # A service that a bad certificate ends is ended by C16 as well, and each time waited for and started again: once is enough.
 WITHOUT_TLS = SAMPLE[:-1]
 # Defect: its gate, the check that has to see it, the experiments beside those of the sample.
@@ -26,7 +26,7 @@ DEFECTS = {
     "retries_without_backoff": ("res.backoff", "backoff.tls", ("backoff.tls",)),
     "retries_every_second": ("res.backoff", "backoff.tls", ("backoff.tls",)),
     "tries_plaintext_first": ("sec.verify_full", "P1.reconnect", ("P1.reconnect",)),
-    "takes_two_handshakes": ("sec.tls_handshake", "", ()),
+    "takes_two_handshakes": ("sec.tls_handshake", "", ("steady",)),
     "trusts_x_forwarded_host": ("sec.unknown_host_2xx", "H35b", ()),
     "left_in_monitor_mode": ("sec.unknown_host_2xx", "H01", ()),
     "compares_the_beginning": ("sec.unknown_host_2xx", "H02", ()),
@@ -39,8 +39,8 @@ DEFECTS = {
     "shows_a_stack_trace": ("rel.error_schema", "errors.pool.locks", ("pool.locks", "pool.slots")),
     "asks_the_database_before_it_reads_the_body": ("rel.no_400_to_500", "invalid.network.refused.pooled", ()),
     "acknowledges_and_forgets": ("res.durability", "writes.network.refused.pooled", ()),
-    "ignores_the_idempotency_key": ("res.durability", "writes.steady", ()),
-    "every_query_takes_its_time": ("rel.p95", "p95.steady", ()),
+    "ignores_the_idempotency_key": ("res.durability", "writes.steady", ("steady",)),
+    "every_query_takes_its_time": ("rel.p95", "p95.steady", ("steady",)),
 }
 
 

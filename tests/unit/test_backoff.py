@@ -77,6 +77,7 @@ def growing(base, cap, factor=2.0):
 HEALTHY = {
     "full jitter": full(0.05, 2.0),
     "full jitter, low cap": full(0.02, 1.5),
+    "full jitter, cap of a second": full(0.05, 1.0),
     "equal jitter": equal(0.1, 2.0),
     "+-10 %": plus_minus(0.1, 2.0, 0.1),
     "exponential, no jitter (a pool of Java's)": growing(0.25, 5.0, 1.3),
