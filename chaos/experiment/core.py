@@ -125,9 +125,12 @@ def _hold(rig: Rig, injected: float, plan: Plan) -> None:
 
     def over() -> bool:
         rig.check_parts()
-        return bool(rig.target.exited()) or (now() - injected >= HOLD and (plan.enough or answered)())
+        held = now() - injected
+        if rig.target.exited() or held >= longest + rig.driver.stalls.between(injected, now()):
+            return True
+        return held >= HOLD and (plan.enough or answered)()
 
-    wait_for(over, longest)
+    wait_for(over, 2 * longest)
 
 
 def _await_recovery(rig: Rig, healed: float) -> None:

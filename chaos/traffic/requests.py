@@ -10,8 +10,8 @@ import asyncio
 import json
 import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
-from urllib.parse import quote, urlencode
+from typing import TYPE_CHECKING, TypeVar
+from urllib.parse import quote, urlencode, urlsplit
 
 import h11
 
@@ -21,9 +21,11 @@ from chaos.model import Kind, Layer, Operation, now
 from chaos.traffic.exchange import Outgoing, exchange
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Coroutine, Mapping
 
     from chaos.config import Prepare, Request, Target, Write
+
+T = TypeVar("T")
 
 BODY_KEPT = 4096  # bytes of an error answer that are kept as evidence
 EDGE_MARK = "x-chaos-edge"
@@ -72,9 +74,12 @@ class Session:
             lowered = {name.lower() for name in headers}
             merged = {name: value for name, value in merged.items() if name.lower() not in lowered} | dict(headers)
         path = expand(request.path, values)
+        url = quote(path if "://" in path else self.base_url + path, safe=URL_CHARACTERS)
+        if not any(name.lower() == "host" for name in merged):
+            merged = {"Host": urlsplit(url).netloc, **merged}  # RFC 9112 3.2: every request has one
         return Outgoing(
             method=request.method,
-            url=quote(path if "://" in path else self.base_url + path, safe=URL_CHARACTERS),
+            url=url,
             headers=merged,
             body=body,
         )
@@ -107,7 +112,8 @@ async def send(
 ) -> Operation:
     """Send one request and say what came of it; never raises for what the target did.
 
-    `deadline` is in seconds for the whole exchange. `stall(started, finished)` tells how long this process itself was not running.
+    `deadline` is in seconds for the whole exchange, not counting those in which this process itself was not running, as
+    `stall(started, finished)` tells: on a busy machine, what never answers is waited for long enough to be told from what is slow.
     """
     unique = unique or uuid.uuid4().hex
     request = session.build(sample.request, unique, headers)
@@ -115,8 +121,7 @@ async def send(
     text = ""
     started = now()
     try:
-        async with asyncio.timeout(deadline):
-            answer = await exchange(request)
+        answer = await _within(deadline, exchange(request), lambda: stall(started, now()))
     except (TimeoutError, h11.RemoteProtocolError, OSError) as exception:
         error, layer = classify(exception), Layer.NOBODY
     else:
@@ -157,6 +162,21 @@ async def send(
         lag=stall(started, finished),
         client=name,
     )
+
+
+async def _within(deadline: float, work: Coroutine[object, object, T], stalled: Callable[[], float]) -> T:
+    """What `work` returns, or TimeoutError after `deadline` seconds plus those `stalled()` meanwhile (at most twice as many)."""
+    started = now()
+    task = asyncio.ensure_future(work)
+    try:
+        while not task.done():
+            left = started + deadline + min(deadline, stalled()) - now()
+            if left <= 0:
+                raise TimeoutError
+            await asyncio.wait({task}, timeout=left)
+        return task.result()
+    finally:
+        task.cancel()
 
 
 def multiplicity(text: str, unique: str) -> tuple[int, str]:
