@@ -89,7 +89,7 @@ config_option = click.option(
 )
 @click.option("--backend", type=click.Choice(["auto", "local", "docker"]), default="auto", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="evidence.json on stdout, and nothing else; people read stderr")
-def run(*, given: str | None, workers: int | None, backend: str, as_json: bool, **options: Any) -> None:
+def run(*, given: str | None, workers: int | None, as_json: bool, **options: Any) -> None:
     """Start everything, break things, and end with a verdict and an evidence directory.
 
     A run that ends early (exit 4, 130) writes its evidence too, and --json prints it. Only when no evidence could be written, or
@@ -100,7 +100,7 @@ def run(*, given: str | None, workers: int | None, backend: str, as_json: bool, 
     from chaos.runner import execute  # noqa: PLC0415
 
     command = " ".join(["chaos-gate", *sys.argv[1:]])
-    sys.exit(execute(Request(given=given, command=command, **options), workers=workers, backend=backend, as_json=as_json))
+    sys.exit(execute(Request(given=given, command=command, **options), workers=workers, as_json=as_json))
 
 
 @cli.command()

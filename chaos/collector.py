@@ -47,6 +47,7 @@ class Request:
     evidence: str | None = None
     seed: int | None = None
     command: str = "chaos-gate run"
+    backend: str = "auto"
 
 
 @dataclass
@@ -109,8 +110,15 @@ class Collector:
             evidence=config.getoption("--chaos-evidence"),
             seed=config.getoption("--chaos-seed"),
             command="pytest " + " ".join(sys.argv[1:]),
+            backend=os.environ.get("CHAOS_BACKEND", "auto"),
         )
         return cls.prepare(request, screen=None, bare=True)
+
+    @property
+    def backend(self) -> str:
+        """'local' or 'docker', whatever was asked for. 'auto' needs no container engine but for a target that is an image."""
+        asked = self.request.backend
+        return asked if asked != "auto" else "docker" if self.config.target.image is not None else "local"
 
     def own(self) -> None:
         """From here on the scratch directory goes when this process does, however it ends; workers learn what they need."""
@@ -122,6 +130,7 @@ class Collector:
             CHAOS_EVIDENCE=str(self.directory),
             CHAOS_SEED=str(self.seed),
             CHAOS_RUNNER=str(os.getpid()),
+            CHAOS_BACKEND=self.backend,
         )
 
     def release(self) -> None:
@@ -129,7 +138,7 @@ class Collector:
         if self._reaper is not None:
             self._reaper.close()
             self._reaper = None
-        for name in ("CHAOS_RUN", "CHAOS_RUN_DIR", "CHAOS_EVIDENCE", "CHAOS_SEED", "CHAOS_RUNNER"):
+        for name in ("CHAOS_RUN", "CHAOS_RUN_DIR", "CHAOS_EVIDENCE", "CHAOS_SEED", "CHAOS_RUNNER", "CHAOS_BACKEND"):
             os.environ.pop(name, None)
 
     # -- pytest's hooks ---------------------------------------------------------------------------------------------------------

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING
 
 from chaos.certs import Identity, Zoo
 from chaos.checks.recovery import describe
-from chaos.environments.local import LocalEnvironment
 from chaos.errors import TargetFailed
 from chaos.faults.probe import PROBE_NAME
 from chaos.faults.toxiproxy import ProxyControl
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from chaos.config import Config
+    from chaos.environments import Environment
 
 AFTERMATH = 10.0  # s after the time in which a target has to have recovered: it may still die of what was broken
 CONVINCED = 3.0  # s after which a new target's 404 is no question of time any more
@@ -66,8 +66,9 @@ class Rig:
     worker: str
     seed: int
     runner: int = 0
+    backend: str = "local"
     reaper: Reaper = field(init=False)
-    environment: LocalEnvironment = field(init=False)
+    environment: Environment = field(init=False)
     control: ProxyControl = field(init=False)
     path: DatabasePath = field(init=False)
     target: CommandTarget | UrlTarget = field(init=False)
@@ -87,9 +88,7 @@ class Rig:
         self.driver = Driver(self.config.target, seed=self.seed)
         self.driver.start()
         if self.config.target.url is None:
-            self.environment = LocalEnvironment(
-                reaper=self.reaper, run_dir=self.run_dir, settings=self.config.environment, worker=self.worker
-            )
+            self.environment = self._environment()
             self.environment.start()
             self.control = ProxyControl(self.environment.toxiproxy_url)
             self.path = self._path("database")
@@ -148,6 +147,12 @@ class Rig:
         return self.config.target.url is None
 
     # -- parts ----------------------------------------------------------------------------------------------------------------
+
+    def _environment(self) -> Environment:
+        """Of the backend that was asked for, not started."""
+        from chaos.environments.local import LocalEnvironment  # noqa: PLC0415  (only the one that is used is loaded)
+
+        return LocalEnvironment(reaper=self.reaper, run_dir=self.run_dir, settings=self.config.environment, worker=self.worker)
 
     def _path(self, name: str) -> DatabasePath:
         wire = Wire(("127.0.0.1", self.environment.postgres.port))

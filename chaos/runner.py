@@ -37,12 +37,12 @@ def suites() -> list[Path]:
     return [root / "resilience", root / "security"]
 
 
-def execute(request: Request, *, workers: int | None, backend: str, as_json: bool) -> int:
+def execute(request: Request, *, workers: int | None, as_json: bool) -> int:
     """Run, conclude, print; returns the exit code."""
     from chaos.terminal import Screen  # noqa: PLC0415
 
     check_names(request.only)
-    if backend == "docker":
+    if request.backend == "docker":
         raise EnvironmentFault(
             "the docker backend is not in this version",
             remedy="use --backend local, which needs no Docker",

@@ -165,6 +165,7 @@ class Session:
     seed: int
     segment: Segment
     runner: int
+    backend: str = "local"
 
     @classmethod
     def of(cls, pytest_config: pytest.Config) -> Session:
@@ -186,6 +187,7 @@ class Session:
             seed=seed,
             segment=Segment(Path(os.environ["CHAOS_EVIDENCE"]) / "segments" / f"{worker}.sqlite"),
             runner=int(os.environ.get("CHAOS_RUNNER", "0")),
+            backend=os.environ.get("CHAOS_BACKEND", "local"),
         )
 
     @cached_property
@@ -194,7 +196,13 @@ class Session:
         from chaos.rig import Rig  # noqa: PLC0415
 
         rig = Rig(
-            config=self.config, run_id=self.run_id, run_dir=self.run_dir, worker=self.worker, seed=self.seed, runner=self.runner
+            config=self.config,
+            run_id=self.run_id,
+            run_dir=self.run_dir,
+            worker=self.worker,
+            seed=self.seed,
+            runner=self.runner,
+            backend=self.backend,
         )
         try:
             rig.start()

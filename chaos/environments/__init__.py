@@ -58,6 +58,10 @@ class TlsControl(Protocol):
         """Speaks TLS only (True), or plain text only (False)."""
 
 
+class ControlledDatabase(Database, ServerControl, TlsControl, Protocol):
+    """A database that everything can be done to."""
+
+
 class Edge(Protocol):
     """A reverse proxy in front of named upstreams."""
 
@@ -66,6 +70,9 @@ class Edge(Protocol):
 
     def set_weights(self, weights: Mapping[str, int]) -> None:
         """Shares of the requests by upstream's name, from the next request on; 0 sends none."""
+
+    def name_of(self, address: str) -> str:
+        """The upstream's name for what an answer says of where it came from; '' when it says nothing."""
 
     def stop(self) -> None:
         """Ends it."""
@@ -79,7 +86,7 @@ class Environment(Protocol):
     versions: dict[str, str]
 
     @property
-    def postgres(self) -> Database:
+    def postgres(self) -> ControlledDatabase:
         """The database."""
 
     def start(self) -> None:
