@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 AFTERMATH = 10.0  # s after the time in which a target has to have recovered: it may still die of what was broken
 CONVINCED = 3.0  # s after which a new target's 404 is no question of time any more
+PATHS = ("database", "start")  # the path, and its twin
 WRONG_REQUEST = {400, 401, 403, 404, 405, 406, 410, 415, 422}
 STEADY_PATIENCE = 15.0  # s in which a target that is not under any fault has to be healthy again
 
@@ -150,13 +151,31 @@ class Rig:
 
     def _environment(self) -> Environment:
         """Of the backend that was asked for, not started."""
-        from chaos.environments.local import LocalEnvironment  # noqa: PLC0415  (only the one that is used is loaded)
+        if self.backend == "docker":
+            from chaos.environments.docker import DockerEnvironment  # noqa: PLC0415  (only the one that is used is loaded)
+
+            return DockerEnvironment(
+                reaper=self.reaper,
+                run_dir=self.run_dir,
+                run_id=self.run_id,
+                settings=self.config.environment,
+                worker=self.worker,
+                target=self.config.target.image,
+            )
+        from chaos.environments.local import LocalEnvironment  # noqa: PLC0415  (the same)
 
         return LocalEnvironment(reaper=self.reaper, run_dir=self.run_dir, settings=self.config.environment, worker=self.worker)
 
     def _path(self, name: str) -> DatabasePath:
-        wire = Wire(("127.0.0.1", self.environment.postgres.port))
-        return DatabasePath(name, wire, self.control.create(name, wire.start()))
+        reach = self.environment.reach
+        wire = Wire(("127.0.0.1", self.environment.postgres.port), reach.wire)
+        listen = reach.listen[PATHS.index(name)] if reach.listen else "127.0.0.1:0"
+        return DatabasePath(name, wire, self.control.create(name, wire.start(), host=reach.upstream, listen=listen))
+
+    def hides(self, case: str) -> str:
+        """Why this environment cannot show a case; '' when it can."""
+        known = self.environment.reach.hides if self.injects else {}
+        return next((why for name, why in known.items() if case == name or case.startswith(f"{name}.")), "")
 
     @cached_property
     def start_path(self) -> DatabasePath:
@@ -180,13 +199,17 @@ class Rig:
         }
         work = self.run_dir / self.worker / name
         work.mkdir(parents=True, exist_ok=True)
-        return CommandTarget(
+        runner = self.environment.runner(self.config.target.image) if self.config.target.image else None
+        made = CommandTarget(
             self.config.target,
             placeholders={**placeholders, **(values or {})},
-            reaper=self.reaper,
+            reaper=runner or self.reaper,
             work_dir=work,
             extra_env={**self._bundled_env(), **(env or {})},
         )
+        if runner is not None:
+            runner.publish(int(port) for name, port in made.values.items() if name.partition(":")[0] == "port")
+        return made
 
     def _bundled_env(self) -> dict[str, str]:
         """The bundled service runs on our interpreter, and finds our package; anyone else's finds their own."""

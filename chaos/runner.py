@@ -42,12 +42,6 @@ def execute(request: Request, *, workers: int | None, as_json: bool) -> int:
     from chaos.terminal import Screen  # noqa: PLC0415
 
     check_names(request.only)
-    if request.backend == "docker":
-        raise EnvironmentFault(
-            "the docker backend is not in this version",
-            remedy="use --backend local, which needs no Docker",
-            where="--backend docker",
-        )
     screen = Screen(sys.stderr if as_json else sys.stdout)
     sweep_stale(scratch())
     collector = Collector.prepare(request, screen=screen)
@@ -144,9 +138,18 @@ def _get_parts(collector: Collector, screen: Screen) -> None:
     """What may have to be built or copied once a machine is, before the workers ask for it all at once."""
     if collector.config.target.url is not None:
         return
-    from chaos.environments.local import provide  # noqa: PLC0415  (late: not every run has an environment)
 
-    provide(collector.config.environment, say=lambda text: screen.phase("set up", text, None))
+    def say(text: str) -> None:
+        screen.phase("set up", text, None)
+
+    if collector.backend == "docker":
+        from chaos.environments import docker  # noqa: PLC0415  (late: not every run has this environment)
+
+        docker.provide(collector.config.environment, collector.config.target.image, say=say)
+    else:
+        from chaos.environments import local  # noqa: PLC0415  (the same)
+
+        local.provide(collector.config.environment, say=say)
 
 
 def _pytest(collector: Collector) -> None:

@@ -216,12 +216,12 @@ class Session:
 
     def prove(self, case: Case) -> Result:
         """Run one case. Environment errors are returned; anything else that is raised is a defect of ours: INCONCLUSIVE."""
-        absent = case.absent(self.config.target)
-        if absent:
-            found = Finding(check=case.id, gate=case.gate, outcome=Outcome.NOT_APPLICABLE, detail=absent, experiment=case.id)
-            return Result((found,), skipped=f"not applicable: {absent}")
+        if absent := case.absent(self.config.target):
+            return _not_applicable(case, absent)
         try:
             rig = self.rig
+            if hidden := rig.hides(case.id):
+                return _not_applicable(case, hidden)
             with self._turn(alone=case.family == "steady"):
                 history = experiment.run(rig, case, {"rollback": self._rollback})
             rig.check_parts()
@@ -269,6 +269,11 @@ class Session:
         rig = self.__dict__.get("rig")
         if rig is not None:
             rig.close()
+
+
+def _not_applicable(case: Case, why: str) -> Result:
+    found = Finding(check=case.id, gate=case.gate, outcome=Outcome.NOT_APPLICABLE, detail=why, experiment=case.id)
+    return Result((found,), skipped=f"not applicable: {why}")
 
 
 def _dead_part(rig: Rig) -> ChaosError | None:

@@ -333,6 +333,9 @@ class Environment(Model):
     postgres_image: str | None = Field(default=None, min_length=1, examples=['"postgres:17"'])
     toxiproxy_image: str | None = Field(default=None, min_length=1, examples=['"ghcr.io/shopify/toxiproxy:2.12.0"'])
     edge_image: str | None = Field(default=None, min_length=1, examples=['"caddy:2.11"'])
+    platform: str | None = Field(default=None, min_length=1, examples=['"linux/amd64"'])
+    docker_network: Literal["host", "bridge"] | None = Field(default=None, examples=['"host"'])
+    ryuk: bool = Field(default=False, examples=["true"])
 
     @model_validator(mode="after")
     def _attached(self) -> Environment:

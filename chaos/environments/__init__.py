@@ -6,13 +6,52 @@ staging database cannot be stopped and one in a container has no binaries here.
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
     from chaos.certs import Authority
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reach:
+    """How the parts of the path find each other, and what that hides.
+
+    `wire` is the address here on which the wire listens, `upstream` what the proxy calls it; `listen` are the places where
+    proxies may listen, in order ('address:port'; none: any free port of loopback). `hides`: cases, by id or the beginning of one,
+    that cannot be seen in this environment, and why.
+    """
+
+    wire: str = "127.0.0.1"
+    upstream: str = "127.0.0.1"
+    listen: tuple[str, ...] = ()
+    hides: Mapping[str, str] = field(default_factory=dict)
+
+
+class Running(Protocol):
+    """Something that was started, as `chaos.processes.Process` is."""
+
+    def poll(self) -> int | None:
+        """The exit status; None while it runs."""
+
+    def tail(self, lines: int = 12) -> tuple[str, ...]:
+        """The last lines of its log."""
+
+    def stop(self, timeout: float = 5.0) -> None:
+        """End it gently, then not."""
+
+    def kill(self) -> None:
+        """End it now."""
+
+
+class Spawns(Protocol):
+    """What starts programs and never forgets one, as `chaos.processes.Reaper` does."""
+
+    def spawn(self, argv: Sequence[str], *, name: str, cwd: Path, env: Mapping[str, str], log: Path) -> Running:
+        """Start it, its output appended to `log`."""
 
 
 class Database(Protocol):
@@ -78,11 +117,19 @@ class Edge(Protocol):
         """Ends it."""
 
 
+class Runner(Spawns, Protocol):
+    """Runs a target's image: the image's own command where `argv` is empty."""
+
+    def publish(self, ports: Iterable[int]) -> None:
+        """The ports that the target will listen on, to be reached from here."""
+
+
 class Environment(Protocol):
     """All that a target needs around it. `versions` names the parts for the record."""
 
     authority: Authority
     toxiproxy_url: str
+    reach: Reach
     versions: dict[str, str]
 
     @property
@@ -97,6 +144,9 @@ class Environment(Protocol):
 
     def check(self) -> None:
         """Raises PartFailed, naming the part, when one died that nobody asked to."""
+
+    def runner(self, image: str) -> Runner:
+        """What runs the target's image beside the database; UsageError where there is no engine."""
 
     def edge(self, upstreams: Mapping[str, int]) -> Edge:
         """A new edge before these upstreams (ports here by name); all requests go to the first until weights are set."""

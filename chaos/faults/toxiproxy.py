@@ -82,10 +82,10 @@ class ProxyControl:
         self._server = Toxiproxy()
         self._server.update_api_consumer(parts.hostname, parts.port)
 
-    def create(self, name: str, upstream_port: int) -> int:
-        """A proxy from a free loopback port to `upstream_port`; returns the port it listens on."""
+    def create(self, name: str, upstream_port: int, *, host: str = "127.0.0.1", listen: str = "127.0.0.1:0") -> int:
+        """A proxy from `listen` (a free loopback port) to `upstream_port` of `host`; returns the port it listens on."""
         try:
-            proxy = self._server.create(name=name, upstream=f"127.0.0.1:{upstream_port}", listen="127.0.0.1:0")
+            proxy = self._server.create(name=name, upstream=f"{host}:{upstream_port}", listen=listen)
         except (requests.RequestException, KeyError) as error:  # KeyError: the server's error answer has no 'name'
             raise self._failed(f"cannot create proxy {name!r}: {error}") from error
         return int(str(proxy.listen).rsplit(":", 1)[1])

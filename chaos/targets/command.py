@@ -77,6 +77,8 @@ def _signal(status: int) -> int | None:
 class CommandTarget:
     """`start = [...]`: one instance of the target, on ports of its own, logging below `work_dir`.
 
+    With `image = "..."` the `reaper` is what runs that image; then nothing of the caller's own environment is passed on.
+
     `placeholders` are the values that come from the environment (database_url, ca_file, ...); `extra_env` goes on top of the
     target's own env. `values` holds all of them and the ports, for whoever sends requests. The ports stay the same over restarts.
     """
@@ -152,14 +154,18 @@ class CommandTarget:
 
     def start(self) -> None:
         """See `TargetHandle`. Raises UsageError when there is no such program, TargetFailed when a port is taken."""
-        assert self.target.start is not None
         if self._process is not None and self._process.poll() is None:
             return
         self.stop()
         for name, port in self.values.items():
             if name.partition(":")[0] == "port" and _listening(int(port)):
                 raise self._taken(int(port), tail=())
-        self._process = self._spawn(expand(self.target.start, self.values), key="start", name="target", log=self._output.path)
+        self._process = self._spawn(
+            expand(self.target.start or (), self.values),
+            key="image" if self.target.image else "start",
+            name="target",
+            log=self._output.path,
+        )
 
     def wait_ready(self, timeout: float) -> float:
         """See `TargetHandle`."""
@@ -206,7 +212,8 @@ class CommandTarget:
     # -- within ---------------------------------------------------------------------------------------------------------------
 
     def _spawn(self, argv: Sequence[str], *, key: str, name: str, log: Path) -> Running:
-        env = {**os.environ, **expand(dict(self.target.env), self.values), **self._extra_env}
+        own = {} if self.target.image else os.environ
+        env = {**own, **expand(dict(self.target.env), self.values), **self._extra_env}
         self._work_dir.mkdir(parents=True, exist_ok=True)
         try:
             return self._reaper.spawn(argv, name=name, cwd=self.target.cwd, env=env, log=log)
@@ -246,7 +253,7 @@ class CommandTarget:
         tail = self.log_tail()
         if _TAKEN.search("\n".join(tail)):
             raise self._taken(int(self.values["port"]), tail=tail)
-        remedy = f"run it by hand: {shlex.join(self.target.start or ())}"
+        remedy = f"run it by hand: {self.target.image or shlex.join(self.target.start or ())}"
         if status == 0:
             remedy = "it must stay in the foreground: leave out the option that makes it a daemon"
         elif status == -signal.SIGKILL:

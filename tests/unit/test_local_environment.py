@@ -24,7 +24,7 @@ import pytest
 from chaos import watchdog
 from chaos.environments.local import LocalEnvironment, LocalSettings, cache, installation, provide, toxiproxy
 from chaos.environments.local.edge import CaddyEdge, set_weights
-from chaos.environments.local.postgres import fingerprint
+from chaos.environments.tls_server import fingerprint
 from chaos.errors import EnvironmentFault, PartFailed, PartMissing, UsageError
 from chaos.processes import Reaper, free_port
 

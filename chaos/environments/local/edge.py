@@ -18,7 +18,7 @@ from chaos.processes import free_port
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from chaos.processes import Reaper
+    from chaos.environments import Spawns
 
 MARK = "X-Chaos-Edge"
 UPSTREAM = "X-Chaos-Upstream"
@@ -57,7 +57,7 @@ class CaddyEdge:
     upstream that answered in X-Chaos-Upstream as 'address:port' (see `name_of`). It never retries.
     """
 
-    def __init__(self, upstreams: Mapping[str, int], *, reaper: Reaper, directory: Path) -> None:
+    def __init__(self, upstreams: Mapping[str, int], *, reaper: Spawns, directory: Path, program: str = "") -> None:
         self.upstreams = dict(upstreams)
         first = {name: 100 if index == 0 else 0 for index, name in enumerate(upstreams)}
         _check_weights(upstreams, first)
@@ -68,7 +68,7 @@ class CaddyEdge:
         config = directory / "caddy.json"
         config.write_text(json.dumps(_config(self.port, admin, directory, upstreams)), encoding="utf-8")
         home = {name: str(directory) for name in ("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME")}
-        argv = [str(find_caddy()), "run", "--config", str(config)]
+        argv = [program or str(find_caddy()), "run", "--config", str(config)]
         self.process = reaper.spawn(argv, name="Caddy", cwd=directory, env=home, log=directory / "caddy.log")
         self._asked_to_stop = False
         self._wait(10)

@@ -10,13 +10,14 @@ import tempfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NoReturn, Protocol
 
+from chaos.environments import Reach
 from chaos.environments.local import installation, template, toxiproxy
 from chaos.environments.local.edge import CaddyEdge
 from chaos.environments.local.postgres import Postgres
 from chaos.environments.local.server import ToxiproxyServer
-from chaos.errors import CleanupFailed, PartFailed
+from chaos.errors import CleanupFailed, PartFailed, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -66,6 +67,7 @@ class LocalEnvironment:
         self.run_dir = run_dir / worker
         self.toxiproxy_url = ""
         self.versions: dict[str, str] = {}
+        self.reach = Reach()
         self._reaper = reaper
         self._settings: Settings = settings or LocalSettings()
         self._home: Path | None = None
@@ -150,6 +152,14 @@ class LocalEnvironment:
         edge = CaddyEdge(upstreams, reaper=self._reaper, directory=directory)
         self._edges.append(edge)
         return edge
+
+    def runner(self, image: str) -> NoReturn:
+        """UsageError: no image runs without an engine."""
+        raise UsageError(
+            f"the target is an image ({image}), and the local backend runs none",
+            remedy="use --backend docker, or say how it is started: start = [...]",
+            where="--backend local",
+        )
 
     def replace_toxiproxy(self) -> None:
         """Kills the Toxiproxy server and starts another on the same port, without proxies; for a wedged one."""

@@ -13,25 +13,29 @@ from chaos.processes import free_port
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from chaos.processes import Process, Reaper
+    from chaos.environments import Running, Spawns
 
 
 class ToxiproxyServer:
-    """One server process; `launch` returns at once, `wait` when its API answers."""
+    """One server; `launch` returns at once, `wait` when its API answers.
 
-    def __init__(self, *, binary: Path, reaper: Reaper, directory: Path) -> None:
+    It listens on `address`. Where `reaper` starts it as an image's own program, there is no `binary`.
+    """
+
+    def __init__(self, *, binary: Path | None, reaper: Spawns, directory: Path, address: str = "127.0.0.1") -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.version = ""
-        self._binary = binary
+        self._program = [str(binary)] if binary else []
+        self._address = address
         self._reaper = reaper
         self._directory = directory
         self._asked_to_stop = True
-        self.process: Process | None = None
+        self.process: Running | None = None
 
     def launch(self) -> None:
         """Starts it; it has no proxies."""
-        argv = [str(self._binary), "-host", "127.0.0.1", "-port", str(self.port)]
+        argv = [*self._program, "-host", self._address, "-port", str(self.port)]
         log = self._directory / "toxiproxy.log"
         self.process = self._reaper.spawn(argv, name="Toxiproxy", cwd=self._directory, env={"LOG_LEVEL": "info"}, log=log)
         self._asked_to_stop = False

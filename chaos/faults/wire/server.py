@@ -27,14 +27,15 @@ _SHORT = {errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 
 
 class Wire:
-    """A listener on 127.0.0.1 in front of `upstream`, in a thread of its own. All methods can be called from any thread.
+    """A listener on `address` (loopback) in front of `upstream`, in a thread of its own. All methods can be called from any thread.
 
     It relays until it is told otherwise by `behave`. `upstream` may be set at any time, for the connections to come. `errors` holds
     the wire's own failures (bugs, no more descriptors): when there are any, what it recorded must not be trusted.
     """
 
-    def __init__(self, upstream: tuple[str, int]) -> None:
+    def __init__(self, upstream: tuple[str, int], address: str = "127.0.0.1") -> None:
         self.upstream = upstream
+        self.address = address
         self.port = 0
         self._errors: list[str] = []
         self._ledger = Ledger()
@@ -51,7 +52,7 @@ class Wire:
             try:
                 listener = undo.enter_context(socket.socket())
                 listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-                listener.bind(("127.0.0.1", self.port))
+                listener.bind((self.address, self.port))
                 listener.listen(_BACKLOG)
                 listener.setblocking(False)
                 loop = asyncio.new_event_loop()
