@@ -145,11 +145,12 @@ def explain(name: str) -> None:
 
 @cli.command()
 @config_option
-def doctor(given: str | None) -> None:
+@click.option("--sweep", is_flag=True, help="first remove what dead runs left in the container engine; never a living run's")
+def doctor(given: str | None, sweep: bool) -> None:
     """Look at this machine: what a run needs, what is missing, and the line that mends it."""
     from chaos.doctor import examine  # noqa: PLC0415
 
-    sys.exit(examine(given))
+    sys.exit(examine(given, sweep=sweep))
 
 
 @cli.command()

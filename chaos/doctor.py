@@ -32,9 +32,11 @@ class Look:
     mend: str = ""
 
 
-def examine(given: str | None) -> int:
-    """Print what was looked at; 0 when a run can start, 4 when not."""
+def examine(given: str | None, *, sweep: bool = False) -> int:
+    """Print what was looked at; 0 when a run can start, 4 when not. `sweep` first removes what dead runs left in the engine."""
     console = Console(highlight=False, markup=False)
+    if sweep and not _sweep(console):
+        return ENVIRONMENT
     looks = []
     for look in _looks(given):
         looks.append(look)
@@ -133,8 +135,28 @@ def _clock() -> Look:
 
 
 def _docker() -> Look:
-    found = shutil.which("docker")
-    return Look("Docker", "note" if not found else "ok", found or "not there", "not needed: the local backend works without it")
+    """A run works without an engine, so what is wrong with it is a note."""
+    from chaos.environments.docker import engine  # noqa: PLC0415
+
+    try:
+        found = engine.find()
+    except ChaosError as error:
+        return Look("Docker", "note", f"not usable: {error.what}", f"for --backend docker: {error.remedy}")
+    shows = "all faults" if found.host_network else "no refused or reset connections, for want of the host's network"
+    return Look("Docker", "ok", f"{found.version} on {found.system}, shows {shows}")
+
+
+def _sweep(console: Console) -> bool:
+    """Whether nothing of dead runs is left in the engine."""
+    from chaos.environments.docker import engine, sweep  # noqa: PLC0415
+
+    swept = sweep(engine.connect())
+    for what, names in (("removed", swept.removed), ("COULD NOT BE REMOVED", swept.stuck), ("in use, left alone", swept.left)):
+        for name in names:
+            console.print(f"swept  {what}: {name}")
+    if not any((swept.removed, swept.stuck, swept.left)):
+        console.print("swept  nothing was left of any run")
+    return not swept.stuck
 
 
 def _config(given: str) -> str:

@@ -15,7 +15,7 @@ import pytest
 from chaos.cases import known_names, select
 from chaos.collector import Collector, Request, sweep_stale
 from chaos.defect import Defect
-from chaos.errors import ChaosError, CleanupFailed, EnvironmentFault, EvidenceUnwritable
+from chaos.errors import ChaosError, CleanupFailed, EnvironmentFault, EvidenceUnwritable, PartMissing
 from chaos.gates import load as load_gates
 from chaos.gates import named
 from chaos.model import ENVIRONMENT
@@ -104,12 +104,26 @@ def _unwritable(error: OSError, directory: Path) -> EvidenceUnwritable:
 def _release(collector: Collector, code: int) -> int:
     """The exit code after the clean-up: one that failed is an environment error, whatever the verdict."""
     try:
-        collector.release()
-    except CleanupFailed as error:
+        try:
+            if collector.backend == "docker":
+                _release_engine(collector)
+        finally:
+            collector.release()
+    except (CleanupFailed, PartMissing) as error:
         if collector.error is None:
             collector.error = error
             return error.exit_code
     return code
+
+
+def _release_engine(collector: Collector) -> None:
+    from chaos.environments import docker  # noqa: PLC0415  (late: not every run has this environment)
+
+    try:
+        docker.release(collector.run_id)
+    except PartMissing:  # an engine that does not answer has ended the run already, and the next one sweeps
+        if collector.error is None:
+            raise
 
 
 def check_names(only: tuple[str, ...]) -> None:

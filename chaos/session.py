@@ -11,6 +11,7 @@ import random
 import signal
 import sys
 import tempfile
+import threading
 import traceback
 from dataclasses import asdict, dataclass
 from functools import cached_property
@@ -29,6 +30,7 @@ from chaos.rollout import drill
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
+    from types import FrameType
 
     import pytest
 
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 REFERENCE = Path(__file__).parent / "targets" / "reference" / "chaos.toml"
 REPEATS = {"quick": 1, "nightly": 3}
 ONCE = {"steady", "hosts", "server"}  # repeating these adds no information that their own sample size does not give
+LOSE = {"_remove", "remove", "__del__", "__call__"}  # callbacks of weak references, and finalizers
 COMMAND = (sys.executable, "-m", "chaos")
 
 
@@ -85,7 +88,10 @@ def follow_runner(worker: str) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(set_parent_death_signal, signal.SIGKILL, 0, 0, 0)
 
 
-def _end(_number: int, _frame: object) -> None:
+def _end(_number: int, frame: FrameType | None) -> None:
+    if frame is not None and frame.f_code.co_name in LOSE:
+        threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGTERM)).start()  # Python drops what is raised in there
+        return
     signal.signal(signal.SIGTERM, lambda *_: None)  # once: the cleaning that follows is not to be interrupted
     raise KeyboardInterrupt
 

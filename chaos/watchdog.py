@@ -241,7 +241,8 @@ class Ledger:
 
     def clean(self, mark: str) -> None:
         """Puts everything back: heal, end, free, remove."""
-        for method, url, body in self.heals.values():
+        # Containers after everything that may have to reach them, and networks after the containers in them.
+        for method, url, body in sorted(self.heals.values(), key=lambda one: ("+unix" in one[1], "/networks/" in one[1])):
             heal(method, url, body)
         living = {pid: number for pid, (start, number) in self.processes.items() if start and start_time(pid) == start}
         relatives = family(set(living))

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.engine import docker  # noqa: F401  (a fixture)
+
 HERE = Path(__file__).parent
 TARGETS = HERE / "targets"
 REFERENCE = HERE.parents[1] / "chaos" / "targets" / "reference" / "chaos.toml"
@@ -86,15 +88,15 @@ def _value(value):
     return json.dumps(value)
 
 
-def run_suite(config, directory, *, only=(), workers=2, profile="quick", seed=1, timeout=600):
+def run_suite(config, directory, *, only=(), workers=2, profile="quick", seed=1, timeout=600, backend="local"):
     """`chaos-gate run`, as anyone would call it; the result is read from what it left behind."""
     evidence = directory / "evidence"
     command = [sys.executable, "-m", "chaos", "run", "-c", str(config), "--evidence", str(evidence), "--json"]
-    command += ["--seed", str(seed), "-n", str(workers), "--profile", profile]
+    command += ["--seed", str(seed), "-n", str(workers), "--profile", profile, "--backend", backend]
     command += [part for name in only for part in ("--only", name)]
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # python services find their libraries
     env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "CHAOS_"))}
-    for name in ("CHAOS_CACHE", "CHAOS_POSTGRES_BIN"):
+    for name in ("CHAOS_CACHE", "CHAOS_POSTGRES_BIN", "CHAOS_POSTGRES_IMAGE", "CHAOS_TOXIPROXY_IMAGE", "CHAOS_EDGE_IMAGE"):
         if name in os.environ:
             env[name] = os.environ[name]
     done = subprocess.run(

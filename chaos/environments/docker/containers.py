@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import re
 import signal
 import tarfile
 import threading
@@ -46,7 +47,10 @@ class File:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A container to be made. `ports` are (inside, outside) on 127.0.0.1; `shared` are directories of ours, seen there as here."""
+    """A container to be made. `ports` are (inside, outside) on 127.0.0.1; `shared` are directories of ours, seen there as here.
+
+    `cwd` is where the program starts, None for the image's own place.
+    """
 
     image: str
     name: str
@@ -56,6 +60,7 @@ class Plan:
     env: Mapping[str, str] = field(default_factory=dict)
     files: Sequence[File] = ()
     shared: Sequence[Path] = ()
+    cwd: Path | None = None
     ports: Sequence[tuple[int, int]] = ()
     aliases: Sequence[str] = ()
 
@@ -176,7 +181,20 @@ class Running:
 class Containers:
     """Makes containers for one worker and never forgets one. `network` is 'host', or the name of a network that is there."""
 
-    def __init__(self, *, engine: Engine, reaper: Reaper, run_id: str, worker: str, platform: str | None, network: str) -> None:
+    def __init__(
+        self,
+        *,
+        engine: Engine,
+        reaper: Reaper,
+        run_id: str,
+        worker: str,
+        network: str,
+        platform: str | None = None,
+        ryuk: bool = False,
+    ) -> None:
+        from testcontainers.core.config import testcontainers_config  # noqa: PLC0415  # heavy
+
+        testcontainers_config.ryuk_disabled = not ryuk
         self.engine = engine
         self.network = network
         self.run_id = run_id
@@ -190,7 +208,8 @@ class Containers:
         """Make and start it. PartMissing when its image is not there, PartFailed when it does not start; nothing is left then."""
         from testcontainers.core.container import DockerContainer  # noqa: PLC0415  # heavy
 
-        name = f"{self._prefix}-{plan.name.lower().replace(' ', '-')}-{next(self._numbers)}"
+        plain = re.sub(r"[^a-z0-9]+", "-", plan.name.lower()).strip("-")
+        name = f"{self._prefix}-{plain}-{next(self._numbers)}"
         container = DockerContainer(plan.image).with_name(name).with_envs(**plan.env).with_kwargs(**self._options(plan))
         if plan.command:
             container.with_command(list(plan.command))
@@ -213,7 +232,9 @@ class Containers:
             self._alive.remove(one)
             self.disarm(name)
 
-        running = Running(container.get_wrapped_container(), plan, forget)
+        made = self.engine.client.containers.get(container.get_container_id())
+        container.get_docker_client().client.close()  # one a container would be one too many
+        running = Running(made, plan, forget)
         self._alive.append(running)
         return running
 
@@ -247,6 +268,8 @@ class Containers:
         }
         if plan.entrypoint:
             options["entrypoint"] = list(plan.entrypoint)
+        if plan.cwd:
+            options["working_dir"] = str(plan.cwd)
         if self._platform:
             options["platform"] = self._platform
         if self.network != "host":

@@ -121,7 +121,7 @@ def told(what: str, *, where: str = "Docker", remedy: str = "read the engine's o
     except NotFound as error:
         if pulling:
             raise _missing_image(f"{pulling} cannot be pulled: {_words(error)}") from error
-        raise PartFailed(f"{what}: {_words(error)}", remedy="see who removed it: chaos-gate did not", where=where) from error
+        raise _known(what, _words(error), where=where, remedy="see who removed it: chaos-gate did not") from error
     except APIError as error:
         if pulling and "no space left" not in _words(error).lower():
             raise _missing_image(f"{pulling} cannot be pulled: {_words(error)}") from error
@@ -153,10 +153,10 @@ def _known(what: str, said: str, *, where: str, remedy: str) -> EnvironmentFault
     if "no space left" in lower or "disk quota exceeded" in lower:
         remedy = "make room where the engine keeps its data (docker system df; docker system prune)"
     elif "non-overlapping ipv4 address pool" in lower or "could not find an available" in lower:
-        remedy = 'remove networks that nobody uses (docker network prune), or set network = "host" in [environment]'
+        remedy = 'remove networks that nobody uses (docker network prune), or set docker_network = "host" in [environment]'
     elif "already allocated" in lower or "address already in use" in lower or "port is already" in lower:
         remedy = "run again when that was a coincidence; otherwise see who listens on it (ss -ltnp)"
-    elif "manifest unknown" in lower or "pull access denied" in lower or "no such image" in lower or "not found" in lower:
+    elif "manifest unknown" in lower or "pull access denied" in lower or "no such image" in lower:
         return _missing_image(said)
     elif "permission denied" in lower:
         remedy = f"add this user to the group docker, {_WITHOUT}"

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Protocol
 from chaos.environments import Reach
 from chaos.environments.docker import engine as engines
 from chaos.environments.docker.containers import Containers, Plan
-from chaos.environments.docker.labels import labels, remove, sweep
+from chaos.environments.docker.labels import finish, labels, remove, sweep
 from chaos.environments.docker.postgres import ContainerPostgres
 from chaos.environments.local.edge import CaddyEdge, find_caddy
 from chaos.environments.local.server import ToxiproxyServer
@@ -98,8 +98,15 @@ def provide(settings: Settings, target: str | None, *, say: Callable[[str], None
     swept = sweep(engine.client)
     if swept.removed:
         say(f"removed of runs that are dead: {', '.join(swept.removed)}")
-    for name in (*(image(settings, key) for key in IMAGES), *([target] if target else [])):
+    names = [image(settings, key) for key in IMAGES] + [name for name in (target, _ryuk_image(settings)) if name]
+    for name in names:
         _pull(engine, name, settings.platform, say)
+
+
+def release(run_id: str) -> None:
+    """The last look at a run that has ended: CleanupFailed when something of it is left in the engine."""
+    if left := finish(engines.connect(), run_id):
+        raise CleanupFailed(f"left in the engine: {', '.join(left)}", remedy="chaos-gate doctor --sweep", where="Docker")
 
 
 def _pull(engine: Engine, name: str, platform: str | None, say: Callable[[str], None]) -> None:
@@ -125,7 +132,7 @@ def _split(name: str) -> tuple[str, str | None]:
 class _Programs:
     """Starts programs of an image in containers, with the signature of `Reaper.spawn`: what starts a process starts a container.
 
-    `shared` are directories seen in the container as here; `entrypoint`: the first word is the program, else an argument.
+    `shared` are directories seen in the container as here.
     """
 
     def __init__(
@@ -144,8 +151,7 @@ class _Programs:
         self.aliases = aliases
 
     def spawn(self, argv: Sequence[str], *, name: str, cwd: Path, env: Mapping[str, str], log: Path) -> Running:
-        """The container, started. PartMissing or PartFailed otherwise. `cwd` is the image's own."""
-        del cwd
+        """The container, started. PartMissing or PartFailed otherwise. `cwd` is the image's own unless it is shared."""
         return self.containers.start(
             Plan(
                 image=self.image,
@@ -154,6 +160,7 @@ class _Programs:
                 command=argv,
                 env=env,
                 shared=self.shared,
+                cwd=cwd if cwd in self.shared else None,
                 ports=self.ports,
                 aliases=self.aliases,
             )
@@ -229,7 +236,6 @@ class DockerEnvironment:
 
         self.run_dir.mkdir(parents=True, exist_ok=True)
         engine = engines.find()
-        _ryuk(self._settings.ryuk)
         kind = self._settings.docker_network or ("host" if engine.host_network else "bridge")
         containers = self._containers = Containers(
             engine=engine,
@@ -238,6 +244,7 @@ class DockerEnvironment:
             worker=self._worker,
             platform=self._settings.platform,
             network=kind,
+            ryuk=self._settings.ryuk,
         )
         host = "localhost"
         if kind == "bridge":
@@ -349,7 +356,10 @@ def _hidden() -> dict[str, str]:
     return dict.fromkeys(("network.refused", "network.reset"), f"{PUBLISHED}: use the host network")
 
 
-def _ryuk(wanted: bool) -> None:
+def _ryuk_image(settings: Settings) -> str:
+    """The image of testcontainers' own reaper; '' where it is not wanted."""
+    if not settings.ryuk:
+        return ""
     from testcontainers.core.config import testcontainers_config  # noqa: PLC0415  # heavy
 
-    testcontainers_config._ryuk_disabled = not wanted  # noqa: SLF001  # its only switch beside the environment
+    return str(testcontainers_config.ryuk_image)

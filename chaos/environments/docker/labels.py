@@ -78,6 +78,16 @@ def sweep(client: DockerClient) -> Swept:
     return Swept(tuple(kinds["removed"]), tuple(kinds["stuck"]), tuple(kinds["left"]))
 
 
+def finish(client: DockerClient, run_id: str) -> list[str]:
+    """Remove all of a run that has ended, whoever of it made it; the names of what could not be removed."""
+    mine = {"label": f"{RUN}={run_id}"}
+    with told("the engine could not be swept"):
+        found = [(one.id, "container", one.name) for one in client.containers.list(all=True, filters=mine, ignore_removed=True)]
+        found += [(one.id, "network", one.name) for one in client.networks.list(filters=mine)]
+        found += [(one.id, "volume", one.name) for one in client.volumes.list(filters=mine)]
+        return [f"{kind} {name}" for ref, kind, name in found if not remove(client, ref, kind=kind)]
+
+
 def remove(client: DockerClient, name: str, *, kind: str = "container") -> bool:
     """Remove by name or id, running or not; True when it is gone, also when it was already."""
     from docker.errors import APIError, NotFound  # noqa: PLC0415

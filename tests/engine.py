@@ -1,0 +1,103 @@
+"""The container engine for tests: the machine's own, and a small one that may be filled, stopped and cut off."""
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from chaos.environments.docker import DockerSettings, engine, environment
+from chaos.environments.docker.labels import OWNER, RUN
+from chaos.errors import ChaosError
+
+DEMANDED = "CHAOS_TEST_ENGINE"  # set where an engine has to be there: then its absence is no reason to skip
+ROOM = 160 << 20  # bytes of the small engine's disk: the images fit, a database beside them does not
+
+
+def why_not(images=environment.IMAGES):
+    """'' when containers can be started, else why not."""
+    try:
+        client = engine.connect()
+    except ChaosError as error:
+        return f"no engine: {error.what}"
+    for key in images:
+        name = environment.image(DockerSettings(), key)
+        try:
+            client.images.get(name)
+        except Exception as error:
+            if "ImageNotFound" not in type(error).__name__:
+                raise
+            return f"no image {name} (python docker/build.py makes one, and prints what to set)"
+    client.close()
+    return ""
+
+
+@pytest.fixture(scope="session")
+def docker():
+    """A client of the engine; where there is none the test is skipped, saying so."""
+    if reason := why_not():
+        (pytest.fail if os.environ.get(DEMANDED) else pytest.skip)(reason)
+    client = engine.connect()
+    yield client
+    client.close()
+
+
+def ours(client, run_id=None):
+    """Containers, networks and volumes that are labelled as ours, of one run or of any, as text."""
+    which = {"label": f"{RUN}={run_id}" if run_id else OWNER}
+    found = [f"container {one.name}" for one in client.containers.list(all=True, filters=which, ignore_removed=True)]
+    found += [f"network {one.name}" for one in client.networks.list(filters=which)]
+    return found + [f"volume {one.name}" for one in client.volumes.list(filters=which)]
+
+
+def volumes(client):
+    """Every volume that the engine has: an image's anonymous ones carry no label of ours."""
+    return {one.name for one in client.volumes.list()}
+
+
+@contextmanager
+def small_engine(place):
+    """A daemon of our own on a disk of `ROOM` bytes, with addresses for one network; DOCKER_HOST of it, and its process."""
+    if os.geteuid() != 0 or not shutil.which("dockerd"):
+        (pytest.fail if os.environ.get(DEMANDED) else pytest.skip)("starting an engine of its own takes root and dockerd")
+    disk, socket = Path(place) / "disk", Path(place) / "engine.sock"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={ROOM}", "tmpfs", str(disk)], check=True)
+    argv = ["dockerd", "--data-root", str(disk), "--exec-root", str(Path(place) / "exec"), "-H", f"unix://{socket}"]
+    argv += ["--bridge", "none", "--iptables=false", "--pidfile", str(Path(place) / "pid")]
+    argv += ["--default-address-pool", "base=10.213.77.0/28,size=28"]
+    with (Path(place) / "engine.log").open("wb") as log:
+        daemon = subprocess.Popen(argv, stdout=log, stderr=log, start_new_session=True)
+    try:
+        deadline = time.monotonic() + 60
+        while not socket.exists() and time.monotonic() < deadline and daemon.poll() is None:
+            time.sleep(0.1)
+        assert socket.exists(), (Path(place) / "engine.log").read_text()[-2000:]
+        yield f"unix://{socket}", daemon
+    finally:
+        daemon.send_signal(signal.SIGCONT)
+        daemon.terminate()
+        try:
+            daemon.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(daemon.pid, signal.SIGKILL)
+            daemon.wait()
+        for _ in range(50):
+            if subprocess.run(["umount", "-R", str(disk)], capture_output=True, check=False).returncode == 0:
+                break
+            time.sleep(0.1)
+        with suppress(OSError):
+            disk.rmdir()
+
+
+def load(client, source, name):
+    """An image of one engine into another."""
+    with Path(f"/tmp/chaos-gate-image-{os.getpid()}.tar").open("w+b") as file:
+        Path(file.name).unlink()
+        file.writelines(source.images.get(name).save(named=True))
+        file.seek(0)
+        client.images.load(file)
