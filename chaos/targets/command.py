@@ -280,6 +280,8 @@ class CommandTarget:
             remedy = (
                 f"nothing listens on port {self.values['port']}: see that it listens on {{port}} of 127.0.0.1, or give it time"
             )
+        elif self.target.image and answer.startswith("none"):
+            remedy = "see that it listens on {port} of every address (0.0.0.0): it is reached through a published port"
         elif answer.startswith("404"):
             remedy = "see that `ready` (or `live`) in chaos.toml is a path it serves"
         elif answer.startswith(("400", "403", "421")):

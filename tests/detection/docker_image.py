@@ -2,6 +2,7 @@
 
 import io
 import os
+import shutil
 import subprocess
 import tarfile
 from pathlib import Path
@@ -18,10 +19,14 @@ ENTRYPOINT ["/parcels"]
 
 
 def build(place):
-    """Its name."""
-    program = Path(place) / "parcels"
+    """Its name. It listens on every address, as what is reached through a published port has to."""
+    source, program = Path(place) / "source", Path(place) / "parcels"
+    shutil.copytree(TARGETS / "go_pgx", source)
+    text = (source / "main.go").read_text(encoding="utf-8")
+    assert '"127.0.0.1:"' in text
+    (source / "main.go").write_text(text.replace('"127.0.0.1:"', '"0.0.0.0:"'), encoding="utf-8")
     env = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-modcacherw"}
-    subprocess.run(["go", "build", "-o", str(program), "."], cwd=TARGETS / "go_pgx", env=env, check=True)
+    subprocess.run(["go", "build", "-o", str(program), "."], cwd=source, env=env, check=True)
     room = io.BytesIO()
     with tarfile.open(fileobj=room, mode="w") as context:
         context.add(program, "parcels")
