@@ -61,6 +61,8 @@ initialise() {
     initdb -D "$PGDATA" -U "$POSTGRES_USER" ${POSTGRES_PASSWORD:+--pwfile="$given"} ${POSTGRES_INITDB_ARGS:-}
     rm -f "$given"
     printf '\nhost all all all %s\n' "$method" >>"$PGDATA/pg_hba.conf"
+    # As the official image has it: everybody may knock, and the socket is where it has it (psql of this build looks into /tmp).
+    printf "listen_addresses = '*'\nunix_socket_directories = '/var/run/postgresql, /tmp'\n" >>"$PGDATA/postgresql.conf"
     shift
     postgres "$@" -c listen_addresses='' -c unix_socket_directories=/var/run/postgresql -p "${PGPORT:-5432}" &
     server=$!

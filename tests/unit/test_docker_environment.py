@@ -321,13 +321,13 @@ def test_the_watchdog_asks_an_engine_until_the_thing_is_gone(docker, tmp_path):
 
 
 @contextmanager
-def official(docker, folder, *arguments, scripts=(), **env):
+def official(docker, folder, *arguments, scripts=(), listen="", **env):
     """The image as anyone would use the official one; a way to ask its database, and its log."""
     folder.chmod(0o755)  # the scripts are read by the user postgres
     port = free_port()
     run = docker.containers.create(
         environment.image(DockerSettings(), "postgres_image"),
-        command=[*arguments, "-c", f"port={port}", "-c", "listen_addresses=127.0.0.1"],
+        command=[*arguments, "-c", f"port={port}", *([] if listen else ["-c", "listen_addresses=127.0.0.1"])],
         environment=env,
         network="host",
         labels=labels.labels("unit-image"),
@@ -340,6 +340,12 @@ def official(docker, folder, *arguments, scripts=(), **env):
         yield run, port
     finally:
         run.remove(force=True, v=True)
+
+
+def test_the_image_listens_everywhere_unless_told_otherwise(docker, tmp_path):
+    with official(docker, tmp_path, listen="*", POSTGRES_PASSWORD="x") as (run, port):
+        login = f"host=127.0.0.1 port={port} user=postgres password=x dbname=postgres"
+        assert until_it_answers(run, login, "SHOW listen_addresses") == "*"
 
 
 def until_it_answers(run, conninfo, query):
