@@ -46,6 +46,9 @@ HOW = {
     "start": "A second instance of the target is started where it has never met anything but the impostor. The wire records how far "
     "each of its connections goes: it has to give up before its StartupMessage, in every one.",
     "reconnect": "The target's connections are cut; when it comes back it meets the impostor. The wire records how far it goes.",
+    "stall": "Traffic runs; every connection of the target's is accepted and kept waiting at one place; then the right server again.",
+    "cancel": "All tables are locked, so that queries take too long; whatever cancels them is seen on the wire.",
+    "injection": "A connection of our own, straight to PostgreSQL, with a StartupMessage behind its SSLRequest.",
     "server": "A plaintext connection of our own has to be refused and a verified one accepted; pg_stat_ssl lists the target's.",
     "steady": "Open-loop load on planned arrival times, nothing broken; latency counts from the plan.",
     "hosts": "Every row of the host catalogue and some thousand generated hosts, as raw bytes over fresh connections.",

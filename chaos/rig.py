@@ -75,6 +75,9 @@ class Rig:
     broken: list[tuple[float, float]] = field(default_factory=list)  # when anything was: (injected, healed), in seconds
     exit_told: bool = False  # the target's end is in a history already: it may be started again
     status: int | None = None  # of the last answer that `steady` had
+    controls: dict[tuple[str, str], bool] = field(
+        default_factory=dict
+    )  # (host, certificate) -> an instance on the twin path took it
     once: dict[str, int] = field(default_factory=dict)  # how often one write's {unique} is in its read_back, by sample
 
     # -- life -----------------------------------------------------------------------------------------------------------------

@@ -41,6 +41,7 @@ class Scene:
         self.upstream = Clear(link)
         async with asyncio.timeout(CONNECT_PATIENCE):
             await asyncio.get_running_loop().sock_connect(link, self.upstream_address)
+        self.record.step(f"goes on to PostgreSQL from port {link.getsockname()[1]}")
         return self.upstream
 
     def close(self) -> None:
