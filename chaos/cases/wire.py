@@ -19,8 +19,7 @@ _BELOW = "no name below the database's own resolves here: `chaos-gate matrix` as
 _BY_NAME = "the running target connects to a name, not to an address: the row is asked at start"
 _NO_QUERY = "an instance at its start has no query to cancel"
 _CLIENT_CERTIFICATES = (
-    "the target's database asks for a password, not for a client certificate ([target] has no placeholder for one); "
-    "tests/unit/test_certs.py holds the row against PostgreSQL itself"
+    "the target's database asks for a password, not for a client certificate: [target] has no placeholder for one"
 )
 
 

@@ -48,7 +48,7 @@ def rate(history: History, limits: Limits) -> Finding | None:
         gate="sec.tls_handshake",
         outcome=Outcome.PASS,
         detail=f"{bad} of {max(len(quiet), bad)} handshakes outside fault windows failed: {len(failed)} as the wire saw it, {logged} "
-        "by the server's log",
+        f"by the server's log ({history.facts.get('log.aborted', '0')} more were broken off by the client)",
         n=max(len(quiet), bad),
         bad=bad,
         expected="handshakes with the right server succeed",

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _LINE = re.compile(r"(?P<at>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}) UTC \[(?P<pid>\d+)\] (?P<text>.*)")
 _RECEIVED = re.compile(r"connection received: .*\bport=(\d+)")
 _UPSTREAM = re.compile(r"goes on to PostgreSQL from port (\d+)")
+_ABORTED = re.compile(r"EOF|unexpected eof|reset by peer|Broken pipe|SYSCALL|: Success")
 _REFUSED = ("could not accept SSL connection", "requires a valid client certificate")
 NEAR = 5.0  # s between the wire's and the server's time for one connection: ports come again, but not that soon
 
@@ -32,6 +33,7 @@ class Backend:
     port: int
     at: float
     refused: str = ""
+    aborted: bool = False
     authorized: bool = False
     tls: bool = False
 
@@ -57,13 +59,16 @@ def backends(lines: Iterable[str]) -> list[Backend]:
 
 def _note(backend: Backend, text: str) -> None:
     if any(words in text for words in _REFUSED):
-        backend.refused = text.partition("  ")[2][:160] or text[:160]
+        if _ABORTED.search(text):  # the client went away in the middle: it gave up, nobody refused anybody
+            backend.aborted = True
+        else:
+            backend.refused = text.partition("  ")[2][:160] or text[:160]
     elif "connection authorized:" in text:
         backend.authorized, backend.tls = True, "SSL enabled" in text
 
 
 def facts(connections: Sequence[Connection], quiet: Sequence[Connection], lines: Iterable[str]) -> dict[str, str]:
-    """'log.refused' of the `quiet` connections, and 'log.tls' and 'log.plain' sessions of all of them, as counts; an example."""
+    """'log.refused' and 'log.aborted' of the `quiet` connections, 'log.tls' and 'log.plain' sessions of all: counts, and an example."""
     known = backends(lines)
     theirs = {one.id: mine for one in connections if (mine := _of(one, known)) is not None}
     refused = [theirs[one.id] for one in quiet if one.id in theirs and theirs[one.id].refused]
@@ -71,6 +76,7 @@ def facts(connections: Sequence[Connection], quiet: Sequence[Connection], lines:
     return {
         "log.matched": str(len(theirs)),
         "log.refused": str(len(refused)),
+        "log.aborted": str(sum(theirs[one.id].aborted for one in quiet if one.id in theirs)),
         "log.refused.text": refused[0].refused if refused else "",
         "log.tls": str(sum(one.tls for one in sessions)),
         "log.plain": str(sum(not one.tls for one in sessions)),

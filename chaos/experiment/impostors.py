@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 SETTLE = 0.7  # s after a client's first attempt with an impostor in which a second one (a fall-back) would follow
 LINGER = 0.6  # s more in which a second attempt is waited for, when there was only one
+CUT = 0.05  # s after the impostor has gone in which a connection may still have been cut with it
 CONTROL = 4.0  # s in which an instance that still runs may find the right server by itself
 
 
@@ -144,7 +145,7 @@ def reconnect(rig: Rig, case: Case, recording: Recording) -> History:
                 _meet_twin(rig, fault, recording, patience)
         finally:
             fault.heal()
-            rig.broken.append((injected, now()))
+            rig.posed.append((injected, now() + CUT))
         recording.windows.append(Window(fault=case.id, scope="reconnect", injected=injected, healed=now(), effect=effect))
         wait_for(lambda: bool(rig.target.exited()) or _served(rig, recording.windows[-1].healed), patience)
         _note_return(rig, recording)

@@ -57,12 +57,16 @@ def _send_twice(rig: Rig) -> None:
 
 
 def _undisturbed(rig: Rig) -> tuple[Connection, ...]:
-    """All of this worker's connections so far that were opened well outside the suite's own fault windows."""
+    """All of this worker's connections so far that were opened outside the suite's own fault windows.
+
+    What a network fault leaves behind may still be felt for as long as recovery takes; an impostor is gone when it is.
+    """
     margin = rig.config.target.database.recovery
+    windows = [(start - 1.0, end + margin) for start, end in rig.broken] + [(start - 1.0, end) for start, end in rig.posed]
     return tuple(
         one
         for one in (rig.path.connections(0.0) if rig.injects else ())
-        if not any(start - 1.0 <= one.opened <= end + margin for start, end in rig.broken)
+        if not any(start <= one.opened <= end for start, end in windows)
     )
 
 
