@@ -107,8 +107,8 @@ def _named(case: Case, name: str) -> bool:
         return True
     if name in {case.id, *case.gates} or case.id.startswith(f"{name}.") or name.endswith(f".{case.id}"):
         return True
-    row, _, situation = name.rpartition(".")  # 'C13.start' is all forms of C13 at start
-    return situation in SITUATIONS and case.id.startswith(f"{row}.") and case.id.endswith(f".{situation}")
+    row, _, situation = name.rpartition(".")  # 'P8.start' is all forms of P8 at start; 'C13.start' is a case of its own
+    return situation in SITUATIONS and name not in BY_ID and case.id.startswith(f"{row}.") and case.id.endswith(f".{situation}")
 
 
 def known_names() -> set[str]:

@@ -177,7 +177,7 @@ def _accepted(met: Encounter, decided: str) -> Finding:
 def _bounded(met: Encounter, limits: Limits) -> Finding:
     """A stall at start: the client's own deadline. Reported only; what it does to requests is judged on the running target."""
     seconds, limit = float(met.history.facts.get("held", "0")), limits.recovery + limits.slack
-    if all(one.closed and one.ended_by == "client" for one in met.attempts) and seconds <= limit:
+    if any(one.closed and one.ended_by == "client" for one in met.attempts) and seconds <= limit:
         return replace(
             met.finding(Outcome.PASS, f"{met.when} the target met {met.presented}, and gave up after {seconds:.1f} s"), bad=0
         )

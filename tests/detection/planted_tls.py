@@ -62,7 +62,7 @@ def plaintext_where_there_is_no_tls(settings):
 @defect
 def any_authentication_will_do(settings):
     """No require_auth: an impostor that has passed TLS is told the password when it asks for it."""
-    return build_app(settings, connect=connector(settings, change={"require_auth": ""}))
+    return build_app(settings, connect=connector(settings, change={"require_auth": "password,md5,scram-sha-256"}))
 
 
 # -- what is done when it did not work --------------------------------------------------------------------------------------------
