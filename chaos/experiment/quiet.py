@@ -62,7 +62,7 @@ def _undisturbed(rig: Rig) -> tuple[Connection, ...]:
     What a network fault leaves behind may still be felt for as long as recovery takes; an impostor is gone when it is.
     """
     margin = rig.config.target.database.recovery
-    windows = [(start - 1.0, end + margin) for start, end in rig.broken] + [(start - 1.0, end) for start, end in rig.posed]
+    windows = [(start - 1.0, end + margin) for start, end in rig.broken] + [(start - 0.2, end) for start, end in rig.posed]
     return tuple(
         one
         for one in (rig.path.connections(0.0) if rig.injects else ())
