@@ -64,7 +64,7 @@ class Encounter:
         furthest = max(self.wrong, key=lambda one: (one.plaintext, one.reached))
         how = "in plaintext" if furthest.plaintext else "inside TLS"
         return (
-            f"{self.when} the target accepted {self.presented}: in {len(self.wrong)} of {len(self.attempts)} connections it went on "
+            f"{self.when} the target accepted {self.presented}; in {len(self.wrong)} of {len(self.attempts)} connections it went on "
             f"and sent {WORDS[furthest.reached]} {how}"
         )
 
@@ -146,7 +146,7 @@ def _went_on(met: Encounter, decided: str) -> Finding:
         return met.finding(Outcome.FAIL, met.went_on)
     if decided == "accept":
         return replace(met.finding(Outcome.PASS, f"{met.went_on}; [policy] accepts it"), n=0)
-    why = f'{met.went_on}. Reported ({facts["severity"]}): [policy] "{facts["row"]}" = "reject" makes it a failure'
+    why = f'{met.went_on}. Reported ({facts["severity"]}): [policy] "{facts["row"].partition(".")[0]}" = "reject" makes it a failure'
     if facts["row"] == "A7":
         why = f"it held a connection for {facts.get('held', '?')} s: {why}"
     return met.finding(Outcome.NOT_APPLICABLE, why, severity=facts["severity"])
