@@ -5,6 +5,7 @@ import ssl
 import struct
 import time
 import warnings
+from pathlib import Path
 
 import psycopg
 import pytest
@@ -158,3 +159,11 @@ def test_rows_are_well_formed():
     assert {f"C{n}" for n in range(1, 28)} <= bases
     assert {f"P{n}" for n in range(1, 17)} - bases == {"P7"}  # the server's own: experiment 'P7'
     assert {f"A{n}" for n in range(1, 9)} <= bases
+
+
+def test_the_document_has_every_row():
+    text = (Path(__file__).parents[2] / "docs" / "hostile-postgresql.md").read_text(encoding="utf-8")
+    for row in ROWS:
+        if row.id != "valid":
+            assert f"| `{row.id}` | {row.title} | " in text
+            assert f" | {row.why} |" in text

@@ -63,7 +63,7 @@ async def _begun(
         packet, rest = await read_packet(stream)
         kind = protocol.packet_kind(packet) if packet else Packet.GARBAGE if rest else None
         if kind:
-            note_packet(scene.record, kind, tls=True)
+            note_packet(scene.record, kind, tls=True, packet=packet)
     return kind, packet, rest
 
 
@@ -221,7 +221,7 @@ async def stall(scene: Scene, behaviour: Stall) -> None:
             if not started and not rest:
                 gone(scene)
                 return
-            note_packet(scene.record, protocol.packet_kind(started) if started else Packet.GARBAGE, tls=True)
+            note_packet(scene.record, protocol.packet_kind(started) if started else Packet.GARBAGE, tls=True, packet=started)
             ladder = Ladder(scene.record)
             ladder.up(rest)
             watch = ladder.up

@@ -72,7 +72,7 @@ async def opening(scene: Scene) -> tuple[Packet | None, bytes]:
                 return None, rest[:1]
             return (Packet.GARBAGE, rest) if rest else (None, b"")
         kind = protocol.packet_kind(packet)
-        note_packet(scene.record, kind)
+        note_packet(scene.record, kind, packet=packet)
         if kind is Packet.GSSENC_REQUEST:
             await client.write(b"N")
             continue
