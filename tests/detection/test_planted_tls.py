@@ -30,13 +30,13 @@ REFERENCE_DEFECTS = {
     "nothing_verified": Planted("C1.reconnect C16.start C17.reconnect", "P1.reconnect", slow=True),
     "plaintext_where_there_is_no_tls": Planted("P1.reconnect A8.start C16.reconnect", "P8.answer.reconnect"),
     "any_authentication_will_do": Planted(
-        "A2.reconnect A3.reconnect", "A4.reconnect A6.reconnect", policy={"A2": "reject", "A3": "reject"}
+        "A2.reconnect A3.reconnect", "A4.reconnect A6.reconnect", policy={"A2": "reject", "A3": "reject"}, slow=True
     ),
     "plaintext_after_a_bad_certificate": Planted("C1.reconnect C16.start", "P1.reconnect P2.reconnect P9.reconnect"),
     "plaintext_after_an_n": Planted("P1.reconnect P1.start A8.reconnect", "P2.reconnect C16.reconnect"),
     "plaintext_after_an_error_packet": Planted("P2.reconnect P2.start", "P1.reconnect C16.reconnect"),
-    "plaintext_after_a_broken_handshake": Planted("P9.reconnect P9.http.reconnect", "P1.reconnect C16.reconnect"),
-    "unverified_at_the_second_failure": Planted("C16.reconnect C16.start", "P1.reconnect"),
+    "plaintext_after_a_broken_handshake": Planted("P9.reconnect P9.http.reconnect", "P1.reconnect C16.reconnect", slow=True),
+    "unverified_at_the_second_failure": Planted("C16.reconnect C16.start", "P1.reconnect", slow=True),
     "verified_at_start_only": Planted("C16.reconnect", "C16.start P1.reconnect"),
     "waits_in_a_stalled_handshake": Planted("P8.tls.reconnect", "C16.reconnect", gate="res.network"),
     "worker_unverified": Planted("C16.reconnect C3.start", "P1.reconnect"),
@@ -47,13 +47,13 @@ REFERENCE_DEFECTS = {
     "any_authority_trusted": Planted("C16.reconnect C17.reconnect C18.start", "C3.reconnect C7.reconnect P1.reconnect"),
     "wildcards_match_anything": Planted("C4.reconnect C5.partial.reconnect", "C3.reconnect C16.reconnect C5.reconnect"),
     "common_name_although_there_are_names": Planted("C7.reconnect", "C3.reconnect C9.reconnect C16.reconnect"),
-    "names_end_at_a_nul": Planted("C13.reconnect", "C3.reconnect C13.cn.reconnect"),
-    "self_signed_accepted": Planted("C17.reconnect C17.start", "C16.reconnect C3.reconnect", slow=True),
+    "names_end_at_a_nul": Planted("C13.reconnect", "C3.reconnect C13.cn.reconnect", slow=True),
+    "self_signed_accepted": Planted("C17.reconnect C17.start", "C16.reconnect C3.reconnect"),
 }
 ASYNCPG_DEFECTS = {
     "nothing_verified": Planted("C16.reconnect C3.start", "P1.reconnect"),
     "name_not_checked": Planted("C3.reconnect C7.reconnect", "C16.reconnect P2.reconnect", slow=True),
-    "expiry_ignored": Planted("C1.reconnect C2.reconnect", "C16.reconnect"),
+    "expiry_ignored": Planted("C1.reconnect C2.reconnect", "C16.reconnect", slow=True),
     "old_versions_allowed": Planted("P10.reconnect", "C16.reconnect C3.reconnect"),
     "anonymous_ciphers_allowed": Planted("P12.reconnect", "C16.reconnect C3.reconnect"),
 }
