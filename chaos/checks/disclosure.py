@@ -79,7 +79,9 @@ class Encounter:
     def finding(self, outcome: Outcome, detail: str, *, severity: str = "") -> Finding:
         """With the numbers that a gate counts; nothing that is only reported is counted."""
         counted = outcome in {Outcome.PASS, Outcome.FAIL}
-        verb = {"connect": "accepts it", "bounded": "gives up by itself"}.get(self.history.facts["must"])
+        must = self.history.facts["must"]
+        verb = {"connect": "accepts it", "bounded": "gives up by itself"}.get(must, f"gives up before {_before(self.until)}")
+        who = "a client can be made so strict that it" if must == "policy" else "a client that verifies fully"
         return Finding(
             check=self.history.experiment,
             gate=self.history.facts["gate"],
@@ -87,7 +89,7 @@ class Encounter:
             detail=detail,
             n=len(self.attempts) if counted else 0,
             bad=len(self.wrong) if outcome is Outcome.FAIL else 0,
-            expected=f"a client that verifies fully {verb or f'gives up before {_before(self.until)}'}: {self.history.facts['why']}",
+            expected=f"{who} {verb}: {self.history.facts['why']}",
             examples=tuple(story(one) for one in self.wrong[:3]),
             severity=severity,
         )
@@ -160,6 +162,8 @@ def _computing(met: Encounter, decided: str) -> Finding:
         return met.finding(Outcome.PASS, f"{met.when} the target met {met.presented}, and gave up after {seconds:.1f} s")
     outcome = Outcome.FAIL if decided == "reject" else Outcome.NOT_APPLICABLE
     detail = f"{met.when} the target met {met.presented}, and was still at it after {seconds:.1f} s"
+    if outcome is Outcome.NOT_APPLICABLE:
+        detail += f'. Reported ({facts["severity"]}): [policy] "A7" = "reject" makes it a failure'
     finding = met.finding(outcome, detail, severity="" if outcome is Outcome.FAIL else facts["severity"])
     return replace(finding, bad=len(met.attempts)) if outcome is Outcome.FAIL else finding
 
