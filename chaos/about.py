@@ -15,6 +15,7 @@ from chaos.cases import CASES, Case, known_names, select
 from chaos.checks.hosts import rows as host_rows
 from chaos.config import load as load_config
 from chaos.errors import EvidenceUnwritable, UsageError
+from chaos.faults.wire.rows import BY_ID as WIRE_ROWS
 from chaos.gates import Gate, named
 from chaos.gates import load as load_gates
 
@@ -117,9 +118,13 @@ def _explain_gate(gate: Gate) -> None:
 
 
 def _explain_case(case: Case) -> None:
+    row = WIRE_ROWS.get(case.what)
+    must = f"{row.must} ({row.severity})" if row and row.severity else row.must if row else ""
     sys.stdout.write(
         f"{case.id}  {case.title}\n\n  how     {HOW[case.family]}\n  for     {', '.join(case.gates)}\n"
-        f"  run it  chaos-gate run --only {case.id}\n\n"
+        + (f"  must    {must}\n  why     {row.why}\n" if row else "")
+        + (f"  not run {case.reason}\n" if case.reason else "  runs    nightly, or when it is named\n" if case.nightly else "")
+        + f"  run it  chaos-gate run --only {case.id}\n\n"
     )
 
 

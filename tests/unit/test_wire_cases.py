@@ -2,6 +2,7 @@
 
 import pytest
 
+from chaos.about import explain
 from chaos.cases import BY_ID, CASES, due, known_names, select
 from chaos.cases.wire import SITUATIONS, TELLING, WIRE
 from chaos.faults.wire.rows import ROWS
@@ -59,3 +60,13 @@ def test_what_cannot_be_asked_says_why():
     assert reasons["A7.reconnect"]
     assert reasons["P16.start"]
     assert all(reasons[f"M{n}"] for n in range(1, 7))
+
+
+def test_explain_says_what_a_row_asks_for_and_why(capsys):
+    explain("A2.start")
+    said = capsys.readouterr().out
+    assert "must    policy (high)" in said
+    assert "require_auth" in said
+    assert "nightly, or when it is named" in said
+    explain("C24.start")
+    assert "not run it takes an option in the client's own settings (sslcrl)" in capsys.readouterr().out
