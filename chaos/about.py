@@ -15,6 +15,7 @@ from chaos.cases import CASES, Case, known_names, select
 from chaos.checks.hosts import rows as host_rows
 from chaos.config import load as load_config
 from chaos.errors import EvidenceUnwritable, UsageError
+from chaos.faults.wire.rows import BY_ID as WIRE_ROWS
 from chaos.gates import Gate, named
 from chaos.gates import load as load_gates
 
@@ -46,6 +47,9 @@ HOW = {
     "start": "A second instance of the target is started where it has never met anything but the impostor. The wire records how far "
     "each of its connections goes: it has to give up before its StartupMessage, in every one.",
     "reconnect": "The target's connections are cut; when it comes back it meets the impostor. The wire records how far it goes.",
+    "stall": "Traffic runs; every connection of the target's is accepted and kept waiting at one place; then the right server again.",
+    "cancel": "All tables are locked, so that queries take too long; whatever cancels them is seen on the wire.",
+    "injection": "A connection of our own, straight to PostgreSQL, with a StartupMessage behind its SSLRequest.",
     "server": "A plaintext connection of our own has to be refused and a verified one accepted; pg_stat_ssl lists the target's.",
     "steady": "Open-loop load on planned arrival times, nothing broken; latency counts from the plan.",
     "hosts": "Every row of the host catalogue and some thousand generated hosts, as raw bytes over fresh connections.",
@@ -114,9 +118,13 @@ def _explain_gate(gate: Gate) -> None:
 
 
 def _explain_case(case: Case) -> None:
+    row = WIRE_ROWS.get(case.what)
+    must = f"{row.must} ({row.severity})" if row and row.severity else row.must if row else ""
     sys.stdout.write(
         f"{case.id}  {case.title}\n\n  how     {HOW[case.family]}\n  for     {', '.join(case.gates)}\n"
-        f"  run it  chaos-gate run --only {case.id}\n\n"
+        + (f"  must    {must}\n  why     {row.why}\n" if row else "")
+        + (f"  not run {case.reason}\n" if case.reason else "  runs    nightly, or when it is named\n" if case.nightly else "")
+        + f"  run it  chaos-gate run --only {case.id}\n\n"
     )
 
 

@@ -30,7 +30,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker; bind a worker's life to the runner's."""
-    config.addinivalue_line("markers", "families(*names): run the test once for each case of these families (chaos/cases.py)")
+    config.addinivalue_line("markers", "families(*names): run the test once for each case of these families (chaos/cases)")
     if hasattr(config, "workerinput"):
         from chaos.session import follow_runner  # noqa: PLC0415
 

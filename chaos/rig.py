@@ -75,8 +75,12 @@ class Rig:
     target: CommandTarget | UrlTarget = field(init=False)
     driver: Driver = field(init=False)
     broken: list[tuple[float, float]] = field(default_factory=list)  # when anything was: (injected, healed), in seconds
+    posed: list[tuple[float, float]] = field(default_factory=list)  # when the wire was somebody else: over as soon as it is
     exit_told: bool = False  # the target's end is in a history already: it may be started again
     status: int | None = None  # of the last answer that `steady` had
+    controls: dict[tuple[str, str], bool] = field(
+        default_factory=dict
+    )  # (host, certificate) -> an instance on the twin path took it
     once: dict[str, int] = field(default_factory=dict)  # how often one write's {unique} is in its read_back, by sample
 
     # -- life -----------------------------------------------------------------------------------------------------------------
@@ -327,7 +331,7 @@ class Rig:
         how = self.target.exited()
         if not how:
             return ""
-        healed = self.broken[-1][1] if self.broken else -math.inf
+        healed = max((end for _, end in (*self.broken[-1:], *self.posed[-1:])), default=-math.inf)
         if self.target.killed_from_outside() or now() - healed > self.config.target.database.recovery + AFTERMATH:
             self.check_alive()
         return f"the target ended ({how}) after the last fault had gone"

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 REFERENCE = Path(__file__).parent / "targets" / "reference" / "chaos.toml"
 REPEATS = {"quick": 1, "nightly": 3}
-ONCE = {"steady", "hosts", "server"}  # repeating these adds no information that their own sample size does not give
+ONCE = {"steady", "hosts", "server", "injection"}  # repeating these adds no information that their own sample size does not give
 LOSE = {"_remove", "remove", "__del__", "__call__"}  # callbacks of weak references, and finalizers
 COMMAND = (sys.executable, "-m", "chaos")
 
@@ -58,13 +58,14 @@ def cases_for(families: Sequence[str], config: pytest.Config) -> list[tuple[str,
     known = {case.family for case in cases.CASES}
     for family in families:
         named(family, known)
-    chosen = [case for case in cases.select(tuple(config.getoption("--chaos-only"))) if case.family in families]
-    times = REPEATS[config.getoption("--chaos-profile")]
+    only, profile = tuple(config.getoption("--chaos-only")), config.getoption("--chaos-profile")
+    chosen = [case for case in cases.select(only) if case.family in families and cases.due(case, only, profile)]
+    times = REPEATS[profile]
     return [
         (case.id if turn == 0 else f"{case.id}#{turn + 1}", case)
         for turn in range(times)
         for case in chosen
-        if turn == 0 or case.family not in ONCE
+        if turn == 0 or not (case.family in ONCE or case.reason)
     ]
 
 

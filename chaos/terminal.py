@@ -127,6 +127,8 @@ class Screen:
         for what, those in groups:
             names = ", ".join(gate.id for gate in those)
             self._print(*self._wrapped(Text.assemble("  ", (f"{what}: {names}", "dim")), 4))
+        if told := words.reported(run):
+            self._print(*self._wrapped(Text.assemble("  ", (f"reported, for [policy] to decide: {told}", "dim")), 4))
         self._failures(run.failures)
         self._print(Text(""), *self._paths(directory))
 

@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
-from chaos.checks import audit, backoff, disclosure, errors, hosts, invalid, latency, recovery, rollback, server, writes
+from chaos.checks import (
+    audit,
+    backoff,
+    disclosure,
+    errors,
+    handshakes,
+    hosts,
+    invalid,
+    latency,
+    recovery,
+    rollback,
+    server,
+    writes,
+)
 from chaos.checks.limits import Limits
 from chaos.model import Finding, History, Outcome
 
@@ -20,15 +33,25 @@ def _hosts(history: History, limits: Limits) -> list[Finding]:
     return hosts.judge(history, policy=limits.policy)
 
 
-OUTAGE: tuple[Check, ...] = (recovery.check, invalid.check, _errors, writes.check)
+def _stall(history: History, limits: Limits) -> Finding:
+    """As any outage; and a row that this machine or this target cannot be asked says why."""
+    return disclosure.check(history, limits) if history.facts.get("absent") else recovery.check(history, limits)
+
+
+OUTAGE: tuple[Check, ...] = (recovery.check, invalid.check, _errors, writes.check, disclosure.plaintext)
+HELD: tuple[Check, ...] = (*OUTAGE, disclosure.cancels)
 FAMILIES: Mapping[str, tuple[Check, ...]] = {
-    **dict.fromkeys(("network", "slow", "certificate", "tls-off", "locks", "slots", "restart"), OUTAGE),
-    "reconnect": (disclosure.check, invalid.check, _errors, writes.check),
-    "start": (disclosure.check,),
+    **dict.fromkeys(("network", "certificate", "tls-off", "slots", "restart"), OUTAGE),
+    **dict.fromkeys(("locks", "slow"), HELD),
+    "stall": (_stall, *OUTAGE[1:]),
+    "cancel": (disclosure.cancels, *OUTAGE[1:]),
+    "reconnect": (disclosure.check, invalid.check, _errors, disclosure.plaintext),
+    "start": (disclosure.check, disclosure.plaintext),
     "backoff": (backoff.check,),
-    "steady": (latency.check, invalid.check, _errors, writes.check, disclosure.handshakes),
+    "steady": (latency.check, invalid.check, _errors, writes.check, handshakes.rate, handshakes.sessions, disclosure.plaintext),
     "hosts": (_hosts, _errors, audit.check),
     "server": (server.check,),
+    "injection": (server.injection,),
     "rollback": (rollback.check,),
 }
 

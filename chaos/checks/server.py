@@ -36,3 +36,20 @@ def check(history: History, limits: Limits) -> list[Finding]:
             expected="every session is TLS",
         ),
     ]
+
+
+def injection(history: History, limits: Limits) -> Finding:
+    """P7: bytes that were injected between a client's SSLRequest and its handshake are not taken for the client's own."""
+    del limits
+    injected, control = history.facts["injected"], history.facts["control"]
+    obeyed = injected == "R"
+    return Finding(
+        check=history.experiment,
+        gate="sec.verify_full",
+        outcome=Outcome.FAIL if obeyed else Outcome.PASS if control == "R" else Outcome.INCONCLUSIVE,
+        detail=f"a StartupMessage in one segment with the SSLRequest: {'it was obeyed inside TLS' if obeyed else injected}; the same "
+        f"message inside TLS: {'authentication begins' if control == 'R' else control}",
+        n=1,
+        bad=int(obeyed),
+        expected="CVE-2021-23214: since 14.1 PostgreSQL ends such a connection (FATAL 08P01; 17: the handshake fails)",
+    )

@@ -350,7 +350,7 @@ class Config(Model):
 
     target: Target
     run: Run = Run()
-    policy: Mapping[str, Literal["reject", "serve", "report"]] = Field(default={}, examples=['"reject"'])
+    policy: Mapping[str, Literal["reject", "accept", "serve", "report"]] = Field(default={}, examples=['"reject"'])
     waivers: Mapping[str, str] = Field(default={}, examples=['"why, by whom, until when"'])
     gates: Mapping[str, float] = Field(default={}, examples=["200"])
     environment: Environment = Environment()

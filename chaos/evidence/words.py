@@ -229,3 +229,14 @@ def worst_first(results: Iterable[GateResult]) -> list[GateResult]:
     """Failures first, then what was not proven, passed, waived, not applicable; within each as they came."""
     order = list(Outcome)
     return sorted(results, key=lambda gate: order.index(gate.outcome))
+
+
+def reported(run: Run) -> str:
+    """What no gate counts and [policy] may decide, worst first: 'A2 (high), C6 (low)'; '' when there is nothing."""
+    order = ("high", "medium", "low")
+    found = {
+        (order.index(one.severity), re.sub(r"\.(start|reconnect)$", "", one.check))
+        for one in run.findings
+        if one.severity in order
+    }
+    return ", ".join(f"{row} ({order[rank]})" for rank, row in sorted(found))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chaos.experiment import backoff, faults, impostors, quiet
+from chaos.experiment import backoff, faults, impostors, quiet, stalls
 from chaos.experiment.core import Recording, Runner
 
 if TYPE_CHECKING:
@@ -29,9 +29,12 @@ RUNNERS: Mapping[str, Runner] = {
     "restart": faults.restart,
     "reconnect": impostors.reconnect,
     "start": impostors.start,
+    "stall": stalls.stall,
+    "cancel": stalls.cancel,
     "steady": quiet.steady,
     "hosts": quiet.hosts,
     "server": quiet.server,
+    "injection": quiet.injection,
 }
 
 

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING
 import psutil
 
 from chaos.checks import audit
+from chaos.experiment import census
 from chaos.experiment.core import look_up_writes
 from chaos.faults import probe
 from chaos.faults.database import admin
+from chaos.faults.wire import injection as client_to_server
 from chaos.model import Connection, History, Kind
 from chaos.traffic import hosts as host_traffic
 from chaos.traffic.driver import wait_for
@@ -39,7 +41,10 @@ def steady(rig: Rig, case: Case, recording: Recording) -> History:
     recording.facts["busy"] = f"{_busy(before, psutil.cpu_times(), time.monotonic() - at):.3f}"
     _send_twice(rig)
     look_up_writes(rig, recording.started)
-    return replace(recording.history(), connections=_undisturbed(rig))
+    quiet = _undisturbed(rig)
+    if rig.injects:
+        recording.facts |= census.facts(rig.path.connections(0.0), quiet, rig.environment.postgres.log_since(0))
+    return replace(recording.history(), connections=quiet)
 
 
 def _send_twice(rig: Rig) -> None:
@@ -52,12 +57,16 @@ def _send_twice(rig: Rig) -> None:
 
 
 def _undisturbed(rig: Rig) -> tuple[Connection, ...]:
-    """All of this worker's connections so far that were opened well outside the suite's own fault windows."""
+    """All of this worker's connections so far that were opened outside the suite's own fault windows.
+
+    What a network fault leaves behind may still be felt for as long as recovery takes; an impostor is gone when it is.
+    """
     margin = rig.config.target.database.recovery
+    windows = [(start - 1.0, end + margin) for start, end in rig.broken] + [(start - 0.2, end) for start, end in rig.posed]
     return tuple(
         one
         for one in (rig.path.connections(0.0) if rig.injects else ())
-        if not any(start - 1.0 <= one.opened <= end + margin for start, end in rig.broken)
+        if not any(start <= one.opened <= end for start, end in windows)
     )
 
 
@@ -116,4 +125,15 @@ def server(rig: Rig, case: Case, recording: Recording) -> History:
         "sessions.tls": str(counts.get(True, 0)),
         "sessions.plain": str(counts.get(False, 0)),
     }
+    return recording.history()
+
+
+def injection(rig: Rig, case: Case, recording: Recording) -> History:
+    """P7: bytes injected between the SSLRequest and the handshake; and, as a control, the same bytes where they belong."""
+    del case
+    postgres = rig.environment.postgres
+    for name, inject in (("injected", True), ("control", False)):
+        recording.facts[name] = client_to_server.try_it(
+            postgres.port, postgres.ca_file, user=postgres.app_user, database=postgres.app_database, inject=inject
+        )
     return recording.history()

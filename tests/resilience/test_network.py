@@ -13,3 +13,9 @@ def test_network(prove, case):
 def test_restart(prove, case):
     """PostgreSQL goes away as a whole, and comes back."""
     prove(case)
+
+
+@pytest.mark.families("stall")
+def test_stall(prove, case):
+    """A server that accepts connections and falls silent at one place of their start."""
+    prove(case)

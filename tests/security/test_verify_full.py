@@ -15,7 +15,13 @@ def test_wrong_server_on_reconnect(prove, case):
     prove(case)
 
 
-@pytest.mark.families("server")
+@pytest.mark.families("cancel")
+def test_cancel(prove, case):
+    """A service that cancels queries does it over a connection that is as safe as the others."""
+    prove(case)
+
+
+@pytest.mark.families("server", "injection")
 def test_server_side(prove, case):
-    """What PostgreSQL itself shows: plaintext refused, every session TLS."""
+    """What PostgreSQL itself shows: plaintext refused, every session TLS, injected bytes not obeyed."""
     prove(case)

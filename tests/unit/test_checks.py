@@ -1,11 +1,9 @@
 """The checks, on histories made by hand: each passes on a good one, fails on the defect, and is unknown without data."""
 
-from dataclasses import replace
-
 import pytest
 
-from chaos.checks import Limits, audit, disclosure, invalid, judge, latency, recovery, rollback, server, writes
-from chaos.model import Connection, Effect, History, Kind, Operation, Outcome, Rung, Window
+from chaos.checks import Limits, audit, invalid, judge, latency, recovery, rollback, server, writes
+from chaos.model import Effect, History, Kind, Operation, Outcome, Window
 
 LIMITS = Limits(recovery=10, fail_fast=5, schema=None, seconds={"rel.p95": 0.12, "rel.p99": 0.3})
 T = 1000.0  # when the fault strikes; it is healed two seconds later
@@ -169,57 +167,6 @@ class TestWrites:
 
     def test_nothing_looked_up(self):
         assert self.check(self.write("a")).outcome is Outcome.INCONCLUSIVE
-
-
-class TestDisclosure:
-    FACTS = {"behaviour": "impostor:expired", "must": "reject", "why": "", "presented": "an expired certificate"}
-
-    def met(self, reached=Rung.CLIENT_HELLO, **more):
-        return Connection(id=1, opened=T, closed=T + 1, behaviour="impostor:expired", reached=reached, **more)
-
-    def check(self, *connections, **facts):
-        made = history(
-            family="reconnect",
-            gate="sec.verify_full",
-            experiment="C1.reconnect",
-            connections=connections,
-            facts=self.FACTS | facts,
-        )
-        return disclosure.check(made, LIMITS)
-
-    def test_refused(self):
-        found = self.check(self.met(tls=True, alert="certificate expired"), self.met())
-        assert (found.outcome, found.n) == (Outcome.PASS, 2)
-        assert "certificate expired" in found.detail
-
-    @pytest.mark.parametrize("rung", [Rung.STARTUP, Rung.SCRAM_PROOF, Rung.PASSWORD, Rung.QUERY])
-    def test_went_on(self, rung):
-        assert self.check(self.met(), self.met(reached=rung, tls=True)).outcome is Outcome.FAIL
-
-    def test_a_second_connection_in_plaintext(self):
-        assert self.check(self.met(), self.met(reached=Rung.STARTUP, plaintext=True)).outcome is Outcome.FAIL
-
-    def test_never_came(self):
-        assert self.check().outcome is Outcome.INCONCLUSIVE
-
-    def test_only_looked_whether_the_port_is_open(self):
-        assert self.check(self.met(reached=Rung.NOTHING)).outcome is Outcome.INCONCLUSIVE
-
-    def test_another_behaviours_connections_do_not_count(self):
-        assert self.check(replace(self.met(reached=Rung.QUERY), behaviour="relay")).outcome is Outcome.INCONCLUSIVE
-
-    def test_a_control_that_fails_is_no_failure_of_the_target(self):
-        assert self.check(self.met(), must="connect").outcome is Outcome.INCONCLUSIVE
-        assert self.check(self.met(reached=Rung.QUERY, tls=True), must="connect", ready="yes").outcome is Outcome.PASS
-
-
-def test_handshakes_outside_fault_windows():
-    relayed = Connection(id=1, opened=T - 5, closed=T - 4, behaviour="relay", reached=Rung.CLIENT_HELLO, established=True)
-    failed = replace(relayed, id=2, established=False, alert="unknown ca")
-    inside = replace(failed, id=3, opened=T + 1)
-    looked = replace(relayed, id=4, established=False, ended_by="client")
-    found = disclosure.handshakes(history(connections=(relayed, failed, inside, looked)), LIMITS)
-    assert (found.n, found.bad) == (2, 1)
 
 
 class TestLatency:

@@ -104,7 +104,7 @@ BELOW = [
     ("[run]\nworkers = 1.5", 8, "run.workers: expected a whole number, got the number 1.5", "workers = 1"),
     ("[run]\nworkers = true", 8, "run.workers: expected a whole number, got true", "workers = 1"),
     ("[runs]\nworkers = 1", 7, "unknown key 'runs' in the file: did you mean 'run'?", "target, run, policy"),
-    ('[policy]\nC6 = "accept"', 8, "policy.C6: expected 'reject', 'serve' or 'report', got text", "for example"),
+    ('[policy]\nC6 = "maybe"', 8, "policy.C6: expected 'reject', 'accept', 'serve' or 'report', got text", "for example"),
     ('[policy]\nH5 = "serve"', 8, "policy.H5: unknown catalogue row 'H5': did you mean 'H05'?", "C1 to C27"),
     ('[policy]\nX1 = "serve"', 8, "policy.X1: unknown catalogue row 'X1'", "C1 to C27"),
     (

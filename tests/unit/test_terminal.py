@@ -108,6 +108,15 @@ def test_the_last_words_are_whole_when_piped(tmp_path):
     assert "\x1b" not in text
 
 
+def test_what_is_only_reported_is_told_worst_first(tmp_path):
+    run = evidence_sample.run("clear")
+    told = replace(run.findings[0], severity="low", check="C6.start", outcome=Outcome.NOT_APPLICABLE)
+    screen, stream = piped()
+    more = (told, replace(told, check="C6.reconnect"), replace(told, check="A2.reconnect", severity="high"))
+    screen.summary(replace(run, findings=(*run.findings, *more)), tmp_path)
+    assert "\n  reported, for [policy] to decide: A2 (high), C6 (low)\n" in stream.getvalue()
+
+
 @pytest.mark.parametrize("kind", ["clear", "go", "inconclusive", "environment"])
 def test_every_verdict_has_its_line(tmp_path, kind):
     text = summary(kind, tmp_path)

@@ -1,8 +1,4 @@
-"""What the wire can be told to be. Data only: `acts.py` plays it.
-
-A row of the catalogue that none of these covers (the rest of P and A) becomes another dataclass here, a member of `Behaviour`, and
-a branch in `acts.perform`; streams, records and the ladder are ready for it.
-"""
+"""What the wire can be told to be. Data only: `acts.py` plays it. Which catalogue row is which behaviour is in `rows.py`."""
 
 from __future__ import annotations
 
@@ -17,6 +13,19 @@ if TYPE_CHECKING:
 EOF: Literal["eof"] = "eof"
 RST: Literal["rst"] = "rst"
 
+Then = Literal["close", "relay", "ask", "trust", "cleartext", "md5", "scram", "unsigned", "missigned", "iterate"]
+_THEN = ("close", "relay", "ask", "trust", "cleartext", "md5", "scram", "unsigned", "missigned", "iterate")
+ITERATIONS = 50_000_000  # of row A7: a minute of SCRAM's PBKDF2 on one core
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How an impostor speaks TLS. `newest` '' is whatever there is; `ciphers` is OpenSSL's syntax; `alpn` False selects none."""
+
+    newest: Literal["", "TLSv1.1", "TLSv1.2"] = ""
+    ciphers: str = "DEFAULT"
+    alpn: bool = True
+
 
 @dataclass(frozen=True, slots=True)
 class Relay:
@@ -30,24 +39,29 @@ class Relay:
 
 @dataclass(frozen=True, slots=True)
 class Impostor:
-    """Answers S and terminates TLS with a certificate of its own choice.
+    """Answers S and terminates TLS with a certificate of its own choice, on its own terms.
 
     After StartupMessage it does as `then` says:
-    'close': a FATAL 57P03, and the end.
-    'ask':   asks for SCRAM as a real server does, and refuses the proof, whatever it is.
-    'relay': logs in to the real PostgreSQL over a TLS session of its own and relays what both say. With the real server's
-             certificate SCRAM-SHA-256-PLUS holds through it (RFC 5929 4.1 binds to the certificate, not to the session); with
-             another one PostgreSQL refuses clients that bind.
+    'close':     a FATAL 57P03, and the end.
+    'ask':       asks for SCRAM as a real server does, and refuses the proof, whatever it is.
+    'relay':     logs in to the real PostgreSQL over a TLS session of its own and relays what both say. With the real server's
+                 certificate SCRAM-SHA-256-PLUS holds through it (RFC 5929 4.1 binds to the certificate, not to the session); with
+                 another one PostgreSQL refuses clients that bind.
+    'trust':     lets the client in without asking for anything (row A1).
+    'cleartext': asks for the password itself (A2). 'md5': for its MD5 (A3). 'scram': SCRAM without channel binding (A4).
+    'unsigned':  takes the proof for good and skips its own (A5). 'missigned': sends a wrong one (A6).
+    'iterate':   asks for SCRAM with `ITERATIONS` rounds (A7).
 
     A client that skips TLS gets the same in the clear. `label` names it in the records in place of the certificate's name.
     """
 
     identity: Identity
-    then: Literal["close", "relay", "ask"] = "close"
+    then: Then = "close"
     label: str = ""
+    terms: Terms = Terms()
 
     def __post_init__(self) -> None:
-        _one_of("Impostor.then", self.then, ("close", "relay", "ask"))
+        _one_of("Impostor.then", self.then, _THEN)
 
     @property
     def name(self) -> str:
@@ -56,16 +70,40 @@ class Impostor:
 
 
 @dataclass(frozen=True, slots=True)
+class Meddle:
+    """Somebody on the way who puts bytes of his own into the start of a TLS session with the right certificate.
+
+    'with_S': a request for the password, in the clear, in one segment with the S (row P5, CVE-2021-23222). 'after_S': the same 50 ms
+    later (P6). A client that obeys it inside TLS, where nothing was asked, has taken it for the server's.
+    'rst', 'http': an RST, or an HTTP answer, in place of the server's first flight (P9).
+    """
+
+    how: Literal["with_S", "after_S", "rst", "http"]
+    identity: Identity
+
+    def __post_init__(self) -> None:
+        _one_of("Meddle.how", self.how, ("with_S", "after_S", "rst", "http"))
+
+    @property
+    def name(self) -> str:
+        """For Connection.behaviour: 'meddle:with_S'."""
+        return f"meddle:{self.how}"
+
+
+@dataclass(frozen=True, slots=True)
 class Refuse:
     """Answers an SSLRequest with these bytes, or 'eof', or 'rst' (rows P1 to P4), then watches whether the client goes on.
 
-    b"E" alone becomes a whole ErrorResponse. A StartupMessage that follows is recorded, and that is the end.
+    b"E" alone becomes a whole ErrorResponse. A StartupMessage that follows is recorded, and that is the end, unless `then` is 'ask':
+    then the password is asked for, in the clear (A8).
     """
 
     answer: bytes | Literal["eof", "rst"] = b"N"
     label: str = ""
+    then: Literal["close", "ask"] = "close"
 
     def __post_init__(self) -> None:
+        _one_of("Refuse.then", self.then, ("close", "ask"))
         if isinstance(self.answer, str):
             _one_of("Refuse.answer", self.answer, (EOF, RST))
         elif not self.answer:
@@ -104,7 +142,7 @@ class Stall:
         return f"stall:{self.where}"
 
 
-Behaviour = Relay | Impostor | Refuse | Stall
+Behaviour = Relay | Impostor | Meddle | Refuse | Stall
 
 
 def _one_of(where: str, value: object, known: tuple[str, ...]) -> None:

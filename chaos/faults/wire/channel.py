@@ -10,10 +10,12 @@ import re
 import socket
 import ssl
 import struct
+import warnings
 from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol
 
 from chaos.errors import UsageError
+from chaos.faults.wire.behaviours import Terms
 from chaos.faults.wire.observer import note_alert, note_hello
 from chaos.faults.wire.protocol import packet_length
 from chaos.faults.wire.tls_records import Hello, RecordScanner
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 
 CHUNK = 1 << 17  # bytes a read asks for
 _RST = struct.pack("ii", 1, 0)
+_USUAL = Terms()
 _ALERT = re.compile(r"(?:TLSV1[123]?|SSLV3)_ALERT_(\w+)")
 
 
@@ -221,14 +224,24 @@ class Secure:
             note_hello(self._record, hello)
 
 
-def server_context(identity: Identity) -> ssl.SSLContext:
-    """For an impostor: any certificate will do, however weak. UsageError when the files cannot be used."""
+def server_context(identity: Identity, terms: Terms = _USUAL) -> ssl.SSLContext:
+    """For an impostor: any certificate will do, however weak. UsageError when the files or the terms cannot be used here."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    context.set_ciphers("DEFAULT:@SECLEVEL=0")  # the certificate is to be refused by the client, not by our own library
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # old versions are what row P10 is about
+            context.minimum_version = ssl.TLSVersion.TLSv1 if terms.newest == "TLSv1.1" else ssl.TLSVersion.TLSv1_2
+            if terms.newest:
+                context.maximum_version = {"TLSv1.1": ssl.TLSVersion.TLSv1_1, "TLSv1.2": ssl.TLSVersion.TLSv1_2}[terms.newest]
+        # SECLEVEL=0: the certificate is to be refused by the client, not by our own library
+        context.set_ciphers(f"{terms.ciphers}:@SECLEVEL=0")
+    except (ValueError, ssl.SSLError) as error:
+        remedy = "this machine's OpenSSL was built without it: leave the row out"
+        raise UsageError(f"TLS cannot be spoken on these terms: {error}", remedy=remedy, where=str(terms)) from error
     context.options |= ssl.OP_NO_TICKET
     context.num_tickets = 0  # as PostgreSQL: nothing follows the handshake
-    context.set_alpn_protocols(["postgresql"])
+    if terms.alpn:
+        context.set_alpn_protocols(["postgresql"])
     try:
         context.load_cert_chain(identity.chain_file, identity.key_file)
     except (OSError, ssl.SSLError) as error:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chaos.faults.wire.protocol import Ladder, Packet, packet_kind, packet_length
+from chaos.faults.wire.protocol import SSL_REQUEST, Ladder, Packet, packet_kind, packet_length
 from chaos.faults.wire.tls_records import APPLICATION_DATA, Hello, RecordScanner
 from chaos.model import Rung
 
@@ -74,15 +74,16 @@ class Observer:
                 return
             packet, rest = bytes(self._packets[:length]), bytes(self._packets[length:])
             self._packets = bytearray(rest)
-            if self._first(packet_kind(packet)):
+            if self._first(packet):
                 self._look_up, self._look_down = self._ladder.up, self._ladder_down
                 self._packets.clear()
                 self._look_up(rest)
                 return
 
-    def _first(self, kind: Packet) -> bool:
+    def _first(self, packet: bytes) -> bool:
         """Records a packet; True when typed messages follow it."""
-        note_packet(self._record, kind)
+        kind = packet_kind(packet)
+        note_packet(self._record, kind, packet=packet)
         if kind in {Packet.SSL_REQUEST, Packet.GSSENC_REQUEST}:
             self._answers += 1
         elif kind is Packet.GARBAGE:
@@ -165,18 +166,25 @@ class TlsSession:
         self._record.step(f"server's alert: {what}")
 
 
-def note_packet(record: Record, kind: Packet, *, tls: bool = False) -> None:
-    """Record one of the untyped packets; `tls` when it came inside TLS."""
+def note_packet(record: Record, kind: Packet, *, tls: bool = False, packet: bytes = b"") -> None:
+    """Record one of the untyped packets; `tls` when it came inside TLS. Of a StartupMessage only the names are kept, not the values."""
     if kind is Packet.SSL_REQUEST:
-        record.reach(Rung.SSL_REQUEST)
+        record.reach(Rung.SSL_REQUEST, f"SSL_REQUEST {SSL_REQUEST.hex(' ')}")
     elif kind is Packet.CANCEL:
         record.cancel = True
         record.step("CancelRequest inside TLS" if tls else "CancelRequest in plaintext")
     elif kind is Packet.STARTUP:
         record.plaintext = record.plaintext or not tls
-        record.reach(Rung.STARTUP, "STARTUP inside TLS" if tls else "STARTUP in plaintext")
+        record.reach(Rung.STARTUP, f"STARTUP {'inside TLS' if tls else 'in plaintext'}{_names(packet)}")
     elif kind is Packet.GSSENC_REQUEST:
         record.step("GSSENCRequest")
+
+
+def _names(packet: bytes) -> str:
+    """' 00 00 00 2a 00 03 00 00 (user, database; values not kept)'."""
+    words = packet[8:].split(b"\0")[:16:2]
+    names = [word.decode("ascii", "backslashreplace")[:20] for word in words if word.replace(b"_", b"").isalnum()]
+    return f" {packet[:8].hex(' ')} ({', '.join(names)}; values not kept)" if packet else ""
 
 
 def note_hello(record: Record, hello: Hello) -> None:

@@ -18,7 +18,7 @@ MAX_PACKET = 10_000  # MAX_STARTUP_PACKET_LENGTH in PostgreSQL's pqcomm.h
 MAX_MESSAGE = 1 << 30  # PQ_LARGE_MESSAGE_LIMIT
 
 # AuthenticationRequest codes: protocol-message-formats.html
-AUTH_OK, AUTH_CLEARTEXT, AUTH_MD5, AUTH_SASL, AUTH_SASL_CONTINUE = 0, 3, 5, 10, 11
+AUTH_OK, AUTH_CLEARTEXT, AUTH_MD5, AUTH_SASL, AUTH_SASL_CONTINUE, AUTH_SASL_FINAL = 0, 3, 5, 10, 11, 12
 
 
 class Packet(Enum):
@@ -74,13 +74,27 @@ def without_binding(answer: bytes) -> bytes:
     return ask_for_scram(tls=False) + answer[1 + int.from_bytes(answer[1:5], "big") :]
 
 
-def scram_challenge(client_first: bytes) -> bytes:
+def scram_challenge(client_first: bytes, iterations: int = 4096) -> bytes:
     """AuthenticationSASLContinue to a client-first-message (RFC 5802 5.1), or b'' when it is none. The salt is random."""
     found = re.search(rb"(?:^|,)r=([\x21-\x2b\x2d-\x7e]{1,512})", client_first)
     if not found:
         return b""
     ours, salt = base64.b64encode(secrets.token_bytes(18)), base64.b64encode(secrets.token_bytes(16))
-    return authentication(AUTH_SASL_CONTINUE, b"r=" + found[1] + ours + b",s=" + salt + b",i=4096")
+    return authentication(AUTH_SASL_CONTINUE, b"r=" + found[1] + ours + b",s=" + salt + b",i=%d" % iterations)
+
+
+# What clients look at before they call a session theirs: runtime-config-client.html, protocol-flow.html ('Asynchronous Operations').
+_PARAMETERS = {
+    "server_version": "17.0", "server_encoding": "UTF8", "client_encoding": "UTF8", "standard_conforming_strings": "on",
+    "integer_datetimes": "on", "DateStyle": "ISO, MDY", "TimeZone": "UTC", "in_hot_standby": "off",
+    "default_transaction_read_only": "off", "is_superuser": "off",
+}  # fmt: skip
+
+
+def let_in() -> bytes:
+    """AuthenticationOk and all that follows it, up to ReadyForQuery."""
+    told = b"".join(message(b"S", f"{name}\0{value}\0".encode()) for name, value in _PARAMETERS.items())
+    return authentication(AUTH_OK) + told + message(b"K", secrets.token_bytes(8)) + message(b"Z", b"I")
 
 
 class Splitter:

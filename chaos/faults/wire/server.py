@@ -10,10 +10,11 @@ import threading
 from typing import TYPE_CHECKING, Literal
 
 from chaos.errors import CleanupFailed, PartFailed
-from chaos.faults.wire.acts import Scene, perform
-from chaos.faults.wire.behaviours import Behaviour, Impostor, Relay, Stall
+from chaos.faults.wire.acts import perform
+from chaos.faults.wire.behaviours import Behaviour, Impostor, Meddle, Relay, Stall, Terms
 from chaos.faults.wire.channel import Clear, server_context
 from chaos.faults.wire.record import Ledger
+from chaos.faults.wire.scene import Scene
 
 if TYPE_CHECKING:
     import ssl
@@ -80,8 +81,9 @@ class Wire:
 
     def behave(self, behaviour: Behaviour) -> None:
         """What connections accepted from now on will meet. UsageError when its certificate cannot be served."""
-        identity = behaviour.identity if isinstance(behaviour, Impostor | Stall) else None
-        self._playing = (behaviour, server_context(identity) if identity else None)
+        identity = behaviour.identity if isinstance(behaviour, Impostor | Meddle | Stall) else None
+        terms = behaviour.terms if isinstance(behaviour, Impostor) else Terms()
+        self._playing = (behaviour, server_context(identity, terms) if identity else None)
 
     def sever(self, how: Literal["rst", "fin"] = "rst") -> int:
         """Cut every open connection, on both sides, and say how many there were. They are closed when this returns."""

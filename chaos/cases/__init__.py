@@ -3,50 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from chaos.cases.case import ALWAYS, LISTS, Case
+from chaos.cases.wire import SITUATIONS, WIRE
 from chaos.faults.network import NETWORK
 
-if TYPE_CHECKING:
-    from chaos.config import Target
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """One experiment. `family` names its runner in chaos.experiment; `gates` are all that its checks speak for, its own one first.
-
-    `needs` are tables of chaos.toml ('read', 'write', 'hosts', ...); `injects` whether something is broken (never on a remote
-    target without a proxy). `what` is the zoo's certificate, the network fault's id, ... as the family has it.
-    """
-
-    id: str
-    family: str
-    title: str
-    gates: tuple[str, ...]
-    what: str = ""
-    scope: str = ""
-    needs: tuple[str, ...] = ("read",)
-    injects: bool = True
-
-    @property
-    def gate(self) -> str:
-        """The gate that the experiment itself is for."""
-        return self.gates[0]
-
-    def absent(self, target: Target) -> str:
-        """Why this case does not apply to a target; '' when it does."""
-        for table in self.needs:
-            if not getattr(target, table):
-                return f"no {'[[target.' + table + ']]' if table in LISTS else '[target.' + table + ']'}"
-        if self.injects and target.url is not None:
-            return "the target runs elsewhere and no proxy in front of its database is known"
-        return ""
-
-
 HOST_ROW = re.compile(r"H\d\d|hosts\.400\.\w+|audit\.hosts")  # checks of the one experiment 'hosts'
-LISTS = {"read", "write", "invalid", "prepare"}
-ALWAYS = ("rel.no_400_to_500", "rel.error_schema", "res.durability", "sec.tls_handshake")
 
 
 def _network() -> list[Case]:
@@ -61,33 +23,6 @@ def _network() -> list[Case]:
         )
         for fault in NETWORK
         for scope in ("pooled", "new")
-    ]
-
-
-WRONG = {
-    "C1": ("expired", "an expired certificate"),
-    "C2": ("not-yet-valid", "a certificate that is not valid yet"),
-    "C3": ("wrong-host", "a certificate for another host"),
-    "C16": ("untrusted-ca", "a certificate of an unknown authority"),
-    "C17": ("self-signed", "a self-signed certificate"),
-    "C18": ("missing-intermediate", "a chain without its intermediate"),
-    "P1": ("refuse", "a server that answers N to the SSLRequest"),
-    "valid": ("valid", "the right certificate (control)"),
-}
-
-
-def _wire() -> list[Case]:
-    return [
-        Case(
-            id=f"{row}.{situation}",
-            family=situation,
-            title=f"{title}, {'at start' if situation == 'start' else 'on reconnect'}",
-            gates=("sec.verify_full", *(ALWAYS if situation == "reconnect" else ())),
-            what=what,
-            needs=("read",),
-        )
-        for row, (what, title) in WRONG.items()
-        for situation in ("start", "reconnect")
     ]
 
 
@@ -149,7 +84,7 @@ CASES: tuple[Case, ...] = (
         gates=("res.network", *ALWAYS),
         what="immediate",
     ),
-    *_wire(),
+    *WIRE,
     Case(
         id="rollback",
         family="rollback",
@@ -170,10 +105,22 @@ def select(names: tuple[str, ...]) -> tuple[Case, ...]:
 def _named(case: Case, name: str) -> bool:
     if case.family == "hosts" and HOST_ROW.fullmatch(name):
         return True
-    return name in {case.id, *case.gates} or case.id.startswith(f"{name}.") or name.endswith(f".{case.id}")
+    if name in {case.id, *case.gates} or case.id.startswith(f"{name}.") or name.endswith(f".{case.id}"):
+        return True
+    row, _, situation = name.rpartition(".")  # 'P8.start' is all forms of P8 at start; 'C13.start' is a case of its own
+    return situation in SITUATIONS and name not in BY_ID and case.id.startswith(f"{row}.") and case.id.endswith(f".{situation}")
 
 
 def known_names() -> set[str]:
     """All that `--only` takes beside the ids of single checks."""
     prefixes = {".".join(case.id.split(".")[:depth]) for case in CASES for depth in range(1, case.id.count(".") + 2)}
+    prefixes |= {f"{case.id.partition('.')[0]}.{case.id.rpartition('.')[2]}" for case in WIRE}
     return prefixes | {gate for case in CASES for gate in case.gates}
+
+
+def due(case: Case, names: tuple[str, ...], profile: str) -> bool:
+    """Whether a run of this profile runs it: one of the night runs in a shorter one only where it is named, not its gate."""
+    return not case.nightly or profile != "quick" or any(name not in case.gates and _named(case, name) for name in names)
+
+
+__all__ = ["ALWAYS", "BY_ID", "CASES", "LISTS", "Case", "due", "known_names", "select"]
