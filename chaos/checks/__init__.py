@@ -33,17 +33,11 @@ def _hosts(history: History, limits: Limits) -> list[Finding]:
     return hosts.judge(history, policy=limits.policy)
 
 
-def _stall(history: History, limits: Limits) -> Finding:
-    """As any outage; and a row that this machine or this target cannot be asked says why."""
-    return disclosure.check(history, limits) if history.facts.get("absent") else recovery.check(history, limits)
-
-
 OUTAGE: tuple[Check, ...] = (recovery.check, invalid.check, _errors, writes.check, disclosure.plaintext)
 HELD: tuple[Check, ...] = (*OUTAGE, disclosure.cancels)
 FAMILIES: Mapping[str, tuple[Check, ...]] = {
-    **dict.fromkeys(("network", "certificate", "tls-off", "slots", "restart"), OUTAGE),
+    **dict.fromkeys(("network", "certificate", "tls-off", "slots", "restart", "stall"), OUTAGE),
     **dict.fromkeys(("locks", "slow"), HELD),
-    "stall": (_stall, *OUTAGE[1:]),
     "cancel": (disclosure.cancels, *OUTAGE[1:]),
     "reconnect": (disclosure.check, invalid.check, _errors, disclosure.plaintext),
     "start": (disclosure.check, disclosure.plaintext),
@@ -60,8 +54,12 @@ def judge(history: History, limits: Limits) -> tuple[Finding, ...]:
     """All findings of one experiment, the one for its own gate first.
 
     The four proofs of non-vacuity are applied here, to every check alike: a control that was sick, or a fault that did not take
-    effect, leaves a pass INCONCLUSIVE. A failure stands: it was seen, whatever the fault did.
+    effect, leaves a pass INCONCLUSIVE. A failure stands: it was seen, whatever the fault did. An experiment that found out that this
+    target or this machine cannot be asked says so in its fact 'absent', and nothing else is made of it.
     """
+    if absent := history.facts.get("absent"):
+        unasked = Finding(check=history.experiment, gate=history.facts["gate"], outcome=Outcome.NOT_APPLICABLE, detail=absent)
+        return (_named(history, limits, unasked),)
     if history.control:
         return (
             _named(

@@ -98,8 +98,6 @@ class Encounter:
 def check(history: History, limits: Limits) -> Finding:
     """The finding of one row in one situation."""
     facts = history.facts
-    if facts.get("absent"):
-        return Finding(check=history.experiment, gate=facts["gate"], outcome=Outcome.NOT_APPLICABLE, detail=facts["absent"])
     met = Encounter.of(history)
     if met.plain:
         return met.finding(Outcome.FAIL, replace(met, wrong=met.plain).went_on)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from chaos.checks.recovery import WORKING
 from chaos.experiment.core import Plan, under_fault
 from chaos.faults.database import Locks, Restart, ServerCertificate, Slots, TlsOff
 from chaos.faults.network import NETWORK, SLOW, NetworkInjector
@@ -67,7 +68,15 @@ def restart(rig: Rig, case: Case, recording: Recording) -> History:
 def locks(rig: Rig, case: Case, recording: Recording) -> History:
     """The target's pool is held by queries that wait for a lock."""
     del case
-    return under_fault(rig, recording, Plan(Locks(rig.environment.postgres, rig.driver.add_reader, time.sleep)))
+    fault = Locks(rig.environment.postgres, rig.driver.add_reader, time.sleep)
+    history = under_fault(rig, recording, Plan(fault))
+    window = history.windows[0]
+    during = [one for one in history.operations if one.kind in WORKING and window.injected <= one.started < window.healed]
+    if fault.locked >= 0 and not window.effect.took and during and all(one.ok for one in during):
+        recording.facts["absent"] = (
+            f"all {fault.locked} tables were locked, and all {len(during)} requests were answered well: they use none of them"
+        )
+    return history
 
 
 def slots(rig: Rig, case: Case, recording: Recording) -> History:

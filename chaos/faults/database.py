@@ -136,7 +136,7 @@ class Locks:
     """Every table of the target's is locked (ACCESS EXCLUSIVE), so each of its queries waits and holds its pool slot.
 
     `step` adds one more request to the traffic; it is called until no more of the target's sessions come to wait: its pool (or its
-    threads) is then exhausted, and one more request than that is on its way.
+    threads) is then exhausted, and one more request than that is on its way. `locked` is how many tables are; -1 when it failed.
     """
 
     server: Server
@@ -146,6 +146,7 @@ class Locks:
     title: str = "every table locked: the target's pool is held by waiting queries"
     limit: int = 24
     _session: psycopg.Connection[tuple[object, ...]] | None = field(default=None)
+    locked: int = -1
     _waiting: int = 0
 
     def inject(self) -> None:
@@ -169,6 +170,7 @@ class Locks:
             self._session.execute(
                 sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(sql.Identifier(str(schema), str(table)))
             )
+        self.locked = len(tables)
 
     def confirm(self) -> Effect:
         with admin(self.server) as session:

@@ -181,7 +181,7 @@ class TestBounded:
 
 
 def test_what_cannot_be_asked_says_why():
-    found = check(absent="no direct TLS here", behaviour="")
+    (found,) = judge(history(absent="no direct TLS here", behaviour=""), LIMITS)
     assert (found.outcome, found.detail) == (Outcome.NOT_APPLICABLE, "no direct TLS here")
 
 
