@@ -89,7 +89,8 @@ config_option = click.option(
 )
 @click.option("--backend", type=click.Choice(["auto", "local", "docker"]), default="auto", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="evidence.json on stdout, and nothing else; people read stderr")
-def run(*, given: str | None, workers: int | None, as_json: bool, **options: Any) -> None:
+@click.option("--plan", is_flag=True, help="only say what would be broken, whom it reaches and for how long; inject nothing")
+def run(*, given: str | None, workers: int | None, as_json: bool, plan: bool, **options: Any) -> None:
     """Start everything, break things, and end with a verdict and an evidence directory.
 
     A run that ends early (exit 4, 130) writes its evidence too, and --json prints it. Only when no evidence could be written, or
@@ -97,7 +98,13 @@ def run(*, given: str | None, workers: int | None, as_json: bool, **options: Any
     what is broken, stop everything and keep the evidence; a few more of them meanwhile change nothing.
     """
     from chaos.collector import Request  # noqa: PLC0415
-    from chaos.runner import execute  # noqa: PLC0415
+    from chaos.runner import check_names, execute  # noqa: PLC0415
+
+    if plan:
+        from chaos.plan import show  # noqa: PLC0415
+
+        check_names(options["only"])
+        sys.exit(show(given, options["only"], options["profile"], as_json=as_json))
 
     command = " ".join(["chaos-gate", *sys.argv[1:]])
     sys.exit(execute(Request(given=given, command=command, **options), workers=workers, as_json=as_json))
@@ -113,6 +120,20 @@ def rollback(state: Path) -> None:
 
     seconds = roll_back(State.read(state))
     click.echo(f"rolled back: serving again after {seconds:.1f} s (limit 600 s)")
+
+
+@cli.command()
+@click.option(
+    "--ledger",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="a ledger of faults (faults.jsonl), or the evidence directory that holds it (default: all in evidence/)",
+)
+def heal(ledger: Path | None) -> None:
+    """Undo the faults that a run left behind and that neither it nor its watchdog could undo."""
+    from chaos.heal import heal as mend  # noqa: PLC0415
+
+    sys.exit(mend(ledger))
 
 
 @cli.command()
@@ -181,6 +202,18 @@ def report(directory: Path) -> None:
     from chaos.recheck import rewrite  # noqa: PLC0415
 
     click.echo(str(rewrite(directory)))
+
+
+@cli.command()
+@click.argument("directories", nargs=-1, type=click.Path(path_type=Path), metavar="[DIR]...")
+@click.option("--last", type=click.IntRange(1), default=5, show_default=True, help="at most so many runs, the newest ones")
+@click.option("--markdown", is_flag=True, help="for the summary page of a pipeline")
+def compare(directories: tuple[Path, ...], last: int, markdown: bool) -> None:
+    """Compare the last runs, gate by gate: those in the evidence directories named, else those in evidence/."""
+    from chaos.evidence import compare as runs  # noqa: PLC0415
+
+    compared = runs.compare(runs.load(directories, base=Path("evidence"), last=last))
+    click.echo(runs.markdown(compared) if markdown else runs.text(compared), nl=False)
 
 
 def main() -> None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chaos import __version__
+from chaos import __version__, ledger
 from chaos.cases import BY_ID, Case, select
 from chaos.config import Config, load
 from chaos.errors import ChaosError, CleanupFailed, EvidenceUnwritable, PartFailed
@@ -72,6 +72,8 @@ class Collector:
     findings: list[Finding] = field(default_factory=list)
     parts: dict[str, str] = field(default_factory=dict)
     error: ChaosError | None = None
+    cleanup: str = ""
+    broke: bool = False  # whether anything was
     interrupted: bool = False
     _reaper: Reaper | None = None
 
@@ -267,6 +269,7 @@ class Collector:
             self.findings += [self._unknown(name, "it was never heard of again") for name in missing]
         with Segment(self.directory / "segments" / "controller.sqlite") as segment:
             segment.phase("concluded", now())
+        self._settle()
         store = merge(self.directory)
         run = self._run()
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -277,6 +280,14 @@ class Collector:
         elif self.error is not None:
             code = int(self.error.exit_code or ENVIRONMENT)
         return run, code
+
+    def _settle(self) -> None:
+        """What the ledger still holds is healed now, or it is an environment error: nothing stays broken in silence."""
+        path = self.directory / ledger.NAME
+        left = ledger.settle(path, by="runner", wait=ledger.SETTLE if self.error or self.interrupted else 0.0)
+        self.cleanup, self.broke = left.sentence, left.injected > 0
+        if left.open:
+            self.error = ledger.dirty(path, left)
 
     def _run(self) -> Run:
         target = self.config.target
@@ -309,6 +320,7 @@ class Collector:
             host=HostFacts.here(),
             titles={gate.id: gate.title for gate in self.gates.values()},
             recovery_limit=target.database.recovery,
+            cleanup=self.cleanup,
         )
 
 
@@ -353,6 +365,7 @@ def _evidence_directory(given: str | None, run_id: str) -> Path:
         (directory / "segments").mkdir(parents=True, exist_ok=True)
         for old in (directory / "segments").glob("*.sqlite*"):  # a named directory is written anew
             old.unlink()
+        _unbroken(directory / ledger.NAME)
         probe = directory / ".writable"
         probe.write_bytes(b"x" * 65_536)
         probe.unlink()
@@ -363,6 +376,23 @@ def _evidence_directory(given: str | None, run_id: str) -> Path:
             where=str(directory),
         ) from error
     return directory.resolve()
+
+
+def _unbroken(path: Path) -> None:
+    """A named directory is written anew, but for a ledger that still tells how something is mended: that is mended first."""
+    if alive := ledger.living(path):
+        raise EvidenceUnwritable(
+            f"another run writes its evidence here (pid {', '.join(map(str, alive))})",
+            remedy="wait for it, or name another place with --evidence DIR",
+            where=str(path.parent),
+        )
+    if ledger.settle(path, by="hand", wait=0.0).open:
+        raise EvidenceUnwritable(
+            "the last run into this directory left faults that nobody has healed",
+            remedy=f"heal them first: chaos-gate heal --ledger {path}",
+            where=str(path),
+        )
+    path.unlink(missing_ok=True)
 
 
 def sweep_stale(base: Path) -> None:

@@ -3,6 +3,7 @@
     ChaosError                    what happened, where, and the remedy
     +-- UsageError           (2)  the caller asked for something that does not exist or does not fit
     |   +-- ConfigError           chaos.toml, gates.toml or zoo.toml: file and line
+    +-- Aborted              (3)  an abort condition of chaos.toml held: stopped and healed, on purpose
     +-- EnvironmentFault     (4)  the machine or a part of the environment, never the target's resilience
         +-- PartMissing           a server, wheel or tool that could not be had
         +-- PartFailed            a part that did not start, or died when nobody asked it to
@@ -57,6 +58,12 @@ class UsageError(ChaosError):
 
 class ConfigError(UsageError):
     """A configuration file is wrong; `where` is 'path:line'."""
+
+
+class Aborted(ChaosError):  # noqa: N818  (nothing has gone wrong with the run)
+    """An abort condition held: everything was stopped and healed, and nothing more is known. `where` is '[environment] abort'."""
+
+    exit_code = 3
 
 
 class EnvironmentFault(ChaosError):  # noqa: N818  (EnvironmentError is Python's own OSError)

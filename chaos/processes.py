@@ -218,12 +218,16 @@ class Reaper:
             self._untell(f"path {path.absolute()}", {"free": str(path.absolute())})
 
     def arm(self, key: str, method: str, url: str, body: str = "") -> None:
-        """A request that heals a fault, to be sent by the watchdog should this worker die before `disarm(key)`."""
+        """A request that heals something, to be sent by the watchdog should this worker die before `disarm(key)`."""
         self._tell(f"heal {key}", {"heal": key, "request": [method, url, body]})
 
     def disarm(self, key: str) -> None:
-        """The fault was healed."""
+        """It was healed."""
         self._untell(f"heal {key}", {"healed": key})
+
+    def heals(self, ledger: Path, of: str) -> None:
+        """The watchdog heals what this ledger holds of the worker `of`, should this process die. See `chaos.ledger`."""
+        self._tell(f"ledger {ledger}", {"ledger": str(ledger.absolute()), "of": of})
 
     def forget(self, process: Process) -> None:
         """For `Process`: it has ended for good."""

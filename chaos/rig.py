@@ -21,10 +21,15 @@ from typing import TYPE_CHECKING
 
 from chaos.certs import Identity, Zoo
 from chaos.checks.recovery import describe
-from chaos.errors import TargetFailed
+from chaos.environments.abort import Watch
+from chaos.environments.remote import RemoteEnvironment, refusal
+from chaos.errors import Aborted, PartFailed, TargetFailed
+from chaos.faults.network import Prober, SessionProber
 from chaos.faults.probe import PROBE_NAME
+from chaos.faults.raw_probe import RawProber
 from chaos.faults.toxiproxy import ProxyControl
 from chaos.faults.wire import Wire
+from chaos.ledger import NAME, Ledger
 from chaos.model import Connection, Kind, Operation, now
 from chaos.processes import Reaper
 from chaos.targets import CommandTarget, UrlTarget
@@ -44,7 +49,7 @@ WRONG_REQUEST = {400, 401, 403, 404, 405, 406, 410, 415, 422}
 STEADY_PATIENCE = 15.0  # s in which a target that is not under any fault has to be healthy again
 
 
-@dataclass(slots=True)
+@dataclass
 class DatabasePath:
     """One way from a target to the database: a proxy that can be broken, and the wire that sees (and plays) everything behind it."""
 
@@ -55,6 +60,36 @@ class DatabasePath:
     def connections(self, since: float) -> tuple[Connection, ...]:
         """The target's connections since then; our own probes name themselves in their SNI."""
         return tuple(one for one in self.wire.connections(since) if one.sni != PROBE_NAME)
+
+    def sever(self) -> int:
+        """Close the target's established connections; how many there were."""
+        return self.wire.sever()
+
+    def stop(self) -> None:
+        """End the wire."""
+        self.wire.stop()
+
+
+class SharedPath(DatabasePath):
+    """A proxy that others run, with no wire of ours behind it: connections can be cut, but not seen."""
+
+    def __init__(self, name: str, address: tuple[str, int], control: ProxyControl) -> None:
+        self.name, self.address, self.port = name, address, address[1]
+        self._control = control
+
+    def connections(self, since: float) -> tuple[Connection, ...]:
+        """None that could be seen from here."""
+        del since
+        return ()
+
+    def sever(self) -> int:
+        """A proxy that is disabled closes all its connections, whoever's they are; how many is not told."""
+        self._control.enable(self.name, False)
+        self._control.enable(self.name, True)
+        return 0
+
+    def stop(self) -> None:
+        """Nothing of ours."""
 
 
 @dataclass
@@ -68,12 +103,16 @@ class Rig:
     seed: int
     runner: int = 0
     backend: str = "local"
+    evidence: Path | None = None
+    ledger: Ledger = field(init=False)
     reaper: Reaper = field(init=False)
     environment: Environment = field(init=False)
     control: ProxyControl = field(init=False)
     path: DatabasePath = field(init=False)
     target: CommandTarget | UrlTarget = field(init=False)
     driver: Driver = field(init=False)
+    abort: Watch | None = None  # the conditions that stop everything, where there are any
+    behind: str | None = None  # why the target is not behind a proxy that is not ours; '' when it is; None: not looked at yet
     broken: list[tuple[float, float]] = field(default_factory=list)  # when anything was: (injected, healed), in seconds
     posed: list[tuple[float, float]] = field(default_factory=list)  # when the wire was somebody else: over as soon as it is
     exit_told: bool = False  # the target's end is in a history already: it may be started again
@@ -90,12 +129,17 @@ class Rig:
         # The wire shares this interpreter: a thread that computes must not hold up each of its relayed packets for 5 ms.
         sys.setswitchinterval(0.0005)
         self.reaper = Reaper(self.run_id, runner=self.runner or None)
+        self.ledger = Ledger((self.evidence or self.run_dir) / NAME, of=f"{self.run_id}.{self.worker}")
+        self.reaper.heals(self.ledger.path, self.ledger.of)
         self.driver = Driver(self.config.target, seed=self.seed)
         self.driver.start()
+        if self.config.environment.abort is not None:
+            self.abort = Watch(self.config.environment.abort, self.driver.recorder.since)
+            self.abort.start()
         if self.config.target.url is None:
             self.environment = self._environment()
             self.environment.start()
-            self.control = ProxyControl(self.environment.toxiproxy_url)
+            self.control = ProxyControl(self.environment.toxiproxy_url, mark=self.run_id)
             self.path = self._path("database")
             target = self._instance(self.path, "target")
             target.prepare_database()
@@ -103,6 +147,7 @@ class Rig:
             target.start()
         else:
             self.target = UrlTarget(self.config.target)
+            self._attach()
         self._ready()
         sick = self.steady(convinced=CONVINCED)
         self.check_alive()
@@ -117,13 +162,17 @@ class Rig:
     def close(self) -> None:
         """Take everything down; safe at any stage of `start()`. What fails in between does not spare the rest."""
         with contextlib.ExitStack() as ending:  # in reverse
+            if hasattr(self, "ledger"):
+                ending.callback(self.ledger.close)
             if hasattr(self, "reaper"):
                 ending.callback(self.reaper.close)
             if hasattr(self, "environment"):
                 ending.callback(self.environment.stop)
             for path in (getattr(self, "path", None), self.__dict__.get("start_path")):
                 if path is not None:
-                    ending.callback(path.wire.stop)
+                    ending.callback(path.stop)
+            if self.abort is not None:
+                ending.callback(self.abort.stop)
             if hasattr(self, "driver"):
                 ending.callback(self.driver.stop)
                 ending.callback(self._drop_requests)
@@ -149,6 +198,11 @@ class Rig:
     @property
     def injects(self) -> bool:
         """Whether there is anything that faults can be injected into."""
+        return hasattr(self, "environment")
+
+    @property
+    def ours(self) -> bool:
+        """Whether target and database were started here, and can be started again."""
         return self.config.target.url is None
 
     # -- parts ----------------------------------------------------------------------------------------------------------------
@@ -169,6 +223,31 @@ class Rig:
         from chaos.environments.local import LocalEnvironment  # noqa: PLC0415  (the same)
 
         return LocalEnvironment(reaper=self.reaper, run_dir=self.run_dir, settings=self.config.environment, worker=self.worker)
+
+    def _attach(self) -> None:
+        """To the Toxiproxy in front of a database that is not ours, where one is known and allowed."""
+        if refusal(self.config):
+            return
+        environment = RemoteEnvironment(self.config.environment)
+        environment.start()
+        self.environment = environment
+        self.control = ProxyControl(environment.toxiproxy_url, mark=self.run_id, ours=False)
+        self.path = SharedPath(environment.proxy, environment.proxy_address, self.control)
+        seen = self.prober.connect()
+        if seen.how not in {"answer", "no TLS"}:
+            raise PartFailed(
+                f"proxy {environment.proxy!r} cannot be reached from here at {':'.join(map(str, environment.proxy_address))} ({seen}): "
+                "nothing would show that a fault took effect",
+                remedy='say where it can be: [environment] probe = "host:port"',
+                where=environment.toxiproxy_url,
+            )
+
+    @property
+    def prober(self) -> Prober:
+        """Makes connections of our own on the target's path: with its own account where that is ours, else without one."""
+        if isinstance(self.path, SharedPath):
+            return RawProber(self.path.address)
+        return SessionProber(self.conninfo, self.path.port)
 
     def _path(self, name: str) -> DatabasePath:
         reach = self.environment.reach
@@ -313,9 +392,9 @@ class Rig:
 
     def healthy_or_restarted(self) -> str:
         """Before each check: '' when steady, at the worst after one restart of the target; else why not."""
-        if not self.injects:
+        self.check_parts()
+        if not self.ours:
             return self.steady()
-        self.environment.check()
         if self.target.exited() and self.exit_told:
             self.restart()
         gone = self._gone()
@@ -348,7 +427,13 @@ class Rig:
         raise TargetFailed(what, remedy=remedy, where=self.config.target.name, tail=self.target.log_tail(12))
 
     def check_parts(self) -> None:
-        """PartFailed or TargetFailed when somebody else ended a part of the environment, or the target."""
+        """PartFailed or TargetFailed when somebody else ended a part of the environment, or the target; Aborted by a condition."""
+        if self.abort is not None and self.abort.reason:
+            raise Aborted(
+                f"stopped: {self.abort.reason}",
+                remedy="see what that is about; then run again, or mend the condition",
+                where="[environment] abort",
+            )
         if self.injects:
             self.environment.check()
         if self.target.killed_from_outside():

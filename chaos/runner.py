@@ -24,6 +24,7 @@ from chaos.session import scratch
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from chaos.evidence.record import Run
     from chaos.terminal import Screen
 
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO}
@@ -81,16 +82,22 @@ def _execute(collector: Collector, workers: int | None, screen: Screen, *, as_js
     finally:
         code = _release(collector, code)
         screen.close()
+    _last_words(collector, run, screen)
+    if as_json and run is not None:
+        sys.stdout.write(run_json(run) + "\n")
+    return code
+
+
+def _last_words(collector: Collector, run: Run | None, screen: Screen) -> None:
     if run is not None and (run.findings or collector.error is None):  # else the error is all there is to say
         screen.summary(run, collector.directory)
+    elif collector.broke:  # but what became of what was broken is said in any case
+        screen.phase("clean-up", collector.cleanup)
     if collector.error is not None:
         sys.stderr.write(f"chaos-gate: {collector.error.render()}\n")
     elif collector.interrupted:
         sys.stderr.write(f"chaos-gate: interrupted after {len(collector.done)} of {len(collector.expected)} checks; ")
         sys.stderr.write("everything was healed and stopped, and the evidence so far is kept\n")
-    if as_json and run is not None:
-        sys.stdout.write(run_json(run) + "\n")
-    return code
 
 
 def _unwritable(error: OSError, directory: Path) -> EvidenceUnwritable:
@@ -134,7 +141,9 @@ def check_names(only: tuple[str, ...]) -> None:
 
 
 def _workers(collector: Collector, given: int | None) -> int:
-    cases = [case for case in select(collector.request.only) if not case.absent(collector.config.target)]
+    cases = [case for case in select(collector.request.only) if not case.absent(collector.config)]
+    if collector.config.target.url is not None:
+        return 1  # one target and one proxy, which workers cannot have each for itself
     asked = given or collector.config.run.workers or min(4, 2 * (os.cpu_count() or 1))
     return max(1, min(asked, len(cases)))
 

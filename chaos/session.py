@@ -210,6 +210,7 @@ class Session:
             seed=self.seed,
             runner=self.runner,
             backend=self.backend,
+            evidence=self.segment.path.parents[1],
         )
         try:
             rig.start()
@@ -223,7 +224,7 @@ class Session:
 
     def prove(self, case: Case) -> Result:
         """Run one case. Environment errors are returned; anything else that is raised is a defect of ours: INCONCLUSIVE."""
-        if absent := case.absent(self.config.target):
+        if absent := case.absent(self.config):
             return _not_applicable(case, absent)
         try:
             rig = self.rig

@@ -130,7 +130,14 @@ class Screen:
         if told := words.reported(run):
             self._print(*self._wrapped(Text.assemble("  ", (f"reported, for [policy] to decide: {told}", "dim")), 4))
         self._failures(run.failures)
-        self._print(Text(""), *self._paths(directory))
+        self._print(Text(""))
+        for name, text in (
+            ("recovery", words.recovery(run)),
+            ("clean-up", run.cleanup),
+        ):  # apart from the verdict, and each other
+            if text:
+                self._print(*self._wrapped(Text.assemble((f"{name:<10}", "dim"), self._clean(text)), 10))
+        self._print(*self._paths(directory))
 
     def close(self) -> None:
         """Take the live line away. Idempotent; the screen can still print."""

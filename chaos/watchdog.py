@@ -8,10 +8,12 @@ It reads one JSON object a line from standard input, which the worker holds open
     {"gone": 7}                                that process was stopped
     {"path": "/tmp/x"}  {"free": "/tmp/x"}     must not exist in the end; no longer ours
     {"heal": "k", "request": ["POST", "http://127.0.0.1:8474/reset", ""]}  {"healed": "k"}
+    {"ledger": "/x/faults.jsonl", "of": "ab12.gw0"}   where the worker's faults are written down: see chaos.ledger
     {"bye": true}                              all is well, nothing is left: go
 
-At the end of input without 'bye', when the worker is no longer its parent, or two seconds after the runner died, it sends the
-heal requests, ends the processes with everything that descends from them, removes their shared memory and the paths, and exits.
+At the end of input without 'bye', when the worker is no longer its parent, or two seconds after the runner died, it undoes what the
+ledger holds, sends the heal requests, ends the processes with everything that descends from them, removes their shared memory and
+the paths, and exits.
 A pid counts only together with its start time, so that a reused pid is never hit.
 """
 
@@ -25,6 +27,7 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 VARIABLE = "CHAOS_RUN_ID"
 LINUX = sys.platform.startswith("linux")
@@ -214,6 +217,7 @@ class Ledger:
         self.processes: dict[int, tuple[str, int]] = {}
         self.paths: list[str] = []
         self.heals: dict[str, list[str]] = {}
+        self.ledgers: list[tuple[int, str, Any]] = []  # open from when we were told: their directory may be gone by then
         self.started: set[int] = set()
         self.bye = False
 
@@ -234,6 +238,9 @@ class Ledger:
             self.paths.remove(entry["free"])
         elif "heal" in entry:
             self.heals[entry["heal"]] = entry["request"]
+        elif "ledger" in entry:
+            with suppress(OSError):
+                self.ledgers.append((os.open(entry["ledger"], os.O_RDWR | os.O_APPEND), entry["of"], _healing()))
         elif "healed" in entry:
             self.heals.pop(entry["healed"], None)
         elif "bye" in entry:
@@ -241,6 +248,7 @@ class Ledger:
 
     def clean(self, mark: str) -> None:
         """Puts everything back: heal, end, free, remove."""
+        undone = self._undo()
         # Containers after everything that may have to reach them, and networks after the containers in them.
         for method, url, body in sorted(self.heals.values(), key=lambda one: ("+unix" in one[1], "/networks/" in one[1])):
             heal(method, url, body)
@@ -255,8 +263,29 @@ class Ledger:
             time.sleep(0.01)
         sweep(set(living) | relatives, mark, seconds=5)
         release_shared_memory(self.started)
+        for ledger, line, healing in undone:  # only now has gone as well what ends with the worker
+            with suppress(OSError):
+                healing.note(ledger, line)
         for path in reversed(self.paths):
             remove(path)
+
+    def _undo(self) -> list[tuple[int, dict[str, object], Any]]:
+        """Heals what the ledgers hold, the last fault first; the lines to add to each."""
+        lines = []
+        for ledger, of, healing in self.ledgers:
+            with suppress(OSError):
+                left = healing.unhealed(os.pread(ledger, os.fstat(ledger).st_size, 0), of)
+                done = [healing.outcome(entry, healing.undo(entry), "watchdog") for entry in reversed(left.values())]
+                lines += [(ledger, line, healing) for line in done]
+        return lines
+
+
+def _healing() -> Any:
+    """chaos/healing.py. Any: a module; this file has to run where nothing can be imported."""
+    import runpy  # noqa: PLC0415  # start-up time
+    from types import SimpleNamespace  # noqa: PLC0415  # start-up time
+
+    return SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("healing.py"))))
 
 
 def listen(ledger: Ledger, worker: int, runner: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from chaos.cases.abilities import lacking
 from chaos.cases.case import ALWAYS, LISTS, Case
 from chaos.cases.wire import SITUATIONS, WIRE
 from chaos.faults.network import NETWORK
@@ -123,4 +124,4 @@ def due(case: Case, names: tuple[str, ...], profile: str) -> bool:
     return not case.nightly or profile != "quick" or any(name not in case.gates and _named(case, name) for name in names)
 
 
-__all__ = ["ALWAYS", "BY_ID", "CASES", "LISTS", "Case", "due", "known_names", "select"]
+__all__ = ["ALWAYS", "BY_ID", "CASES", "LISTS", "Case", "due", "known_names", "lacking", "select"]

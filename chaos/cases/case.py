@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from chaos.cases.abilities import ABILITIES, lacking
+
 if TYPE_CHECKING:
-    from chaos.config import Target
+    from chaos.config import Config
 
 LISTS = {"read", "write", "invalid", "prepare"}
 ALWAYS = ("rel.no_400_to_500", "rel.error_schema", "res.durability", "sec.tls_handshake")
@@ -16,8 +18,8 @@ ALWAYS = ("rel.no_400_to_500", "rel.error_schema", "res.durability", "sec.tls_ha
 class Case:
     """One experiment. `family` names its runner in chaos.experiment; `gates` are all that its checks speak for, its own one first.
 
-    `needs` are tables of chaos.toml ('read', 'write', 'hosts', ...); `injects` whether something is broken (never on a remote
-    target without a proxy). `what` is the wire's row, the network fault's id, ... as the family has it. `nightly` ones are left out
+    `needs` are tables of chaos.toml ('read', 'write', 'hosts', ...); `injects` whether something is broken, for which the environment
+    has to have an ability (see `chaos.cases.abilities`). `what` is the wire's row, the network fault's id, ... as the family has it. `nightly` ones are left out
     of a quick run unless they are named. `reason` says why it applies to no target at all.
     """
 
@@ -37,13 +39,16 @@ class Case:
         """The gate that the experiment itself is for."""
         return self.gates[0]
 
-    def absent(self, target: Target) -> str:
+    @property
+    def ability(self) -> str:
+        """What the environment has to be able to do; '' for what only looks."""
+        return ABILITIES.get(self.family, "server") if self.injects else ""
+
+    def absent(self, config: Config) -> str:
         """Why this case does not apply to a target; '' when it does."""
         if self.reason:
             return self.reason
         for table in self.needs:
-            if not getattr(target, table):
+            if not getattr(config.target, table):
                 return f"no {'[[target.' + table + ']]' if table in LISTS else '[target.' + table + ']'}"
-        if self.injects and target.url is not None:
-            return "the target runs elsewhere and no proxy in front of its database is known"
-        return ""
+        return lacking(config).get(self.ability, "")

@@ -39,12 +39,14 @@ class Model(BaseModel):
 Strings = Annotated[tuple[str, ...], Field(strict=False), BeforeValidator(rules.array)]
 Argv = Annotated[tuple[str, ...], Field(strict=False), BeforeValidator(rules.argv)]
 Commands = Annotated[tuple[Argv, ...], Field(strict=False), BeforeValidator(rules.commands)]
+PlainHosts = Annotated[Strings, AfterValidator(rules.plain_hosts)]
 HostNames = Annotated[Strings, AfterValidator(rules.host_names)]
 Headers = Annotated[Mapping[str, str], AfterValidator(rules.headers)]
 Location = Annotated[str, AfterValidator(rules.location)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Expect = Annotated[int | tuple[int, ...] | str, PlainValidator(rules.expect)]
 Url = Annotated[str, AfterValidator(rules.url)]
+ControlUrl = Annotated[str, AfterValidator(rules.control_url)]
 Token = Annotated[str, AfterValidator(rules.token)]
 Json = Annotated[JsonValue, PlainValidator(rules.json_value)]
 Directory = Annotated[Path, BeforeValidator(rules.beside_the_file)]
@@ -322,14 +324,32 @@ class Run(Model):
     workers: Annotated[int, Field(ge=1)] | None = Field(default=None, examples=["1"])
 
 
+class Abort(Model):
+    """[environment] abort: what stops a run at once. `error_rate` is a share, `latency` (of the median) and `over` seconds."""
+
+    error_rate: Annotated[float, Field(gt=0, lt=1)] | None = Field(default=None, examples=["0.9"])
+    latency: Seconds | None = Field(default=None, examples=["5"])
+    over: Seconds = Field(default=10.0, examples=["10"])
+    file: Directory | None = Field(default=None, examples=['"/run/stop-chaos"'])
+    url: Url | None = Field(default=None, examples=['"https://ops.example.test/stop"'])
+
+    @model_validator(mode="after")
+    def _some(self) -> Abort:
+        if all(one is None for one in (self.error_rate, self.latency, self.file, self.url)):
+            raise wrong("abort without a condition", "give error_rate, latency, file or url", key="")
+        return self
+
+
 class Environment(Model):
     """[environment]: what to use instead of what comes along. With `toxiproxy` and `proxy` a remote one is attached to."""
 
     fsync: bool = Field(default=False, examples=["true"])
     postgres_bin: Directory | None = Field(default=None, examples=['"/usr/lib/postgresql/17/bin"'])
-    toxiproxy: Url | None = Field(default=None, examples=['"http://toxiproxy.staging.example.test:8474"'])
+    toxiproxy: ControlUrl | None = Field(default=None, examples=['"http://toxiproxy.staging.example.test:8474"'])
     proxy: str | None = Field(default=None, min_length=1, examples=['"orders_database"'])
-    allow: Strings = Field(default=(), examples=['["staging.example.test"]'])
+    probe: Annotated[str, AfterValidator(rules.host_and_port)] | None = Field(default=None, examples=['"10.0.0.7:15432"'])
+    allow: PlainHosts = Field(default=(), examples=['["staging.example.test"]'])
+    abort: Abort | None = Field(default=None, examples=['{ error_rate = 0.9, file = "stop" }'])
     postgres_image: str | None = Field(default=None, min_length=1, examples=['"postgres:17"'])
     toxiproxy_image: str | None = Field(default=None, min_length=1, examples=['"ghcr.io/shopify/toxiproxy:2.12.0"'])
     edge_image: str | None = Field(default=None, min_length=1, examples=['"caddy:2.11"'])
@@ -342,6 +362,8 @@ class Environment(Model):
         if (self.toxiproxy is None) != (self.proxy is None):
             given, lacking = ("toxiproxy", "proxy") if self.toxiproxy else ("proxy", "toxiproxy")
             raise wrong(f"{given} without {lacking}", f"add {lacking}: toxiproxy is the server, proxy its name there", key=given)
+        if self.probe is not None and self.toxiproxy is None:
+            raise wrong("probe without toxiproxy", "probe says where toxiproxy's proxy is reached from here", key="probe")
         return self
 
 

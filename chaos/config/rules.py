@@ -114,11 +114,37 @@ def url(value: str) -> str:
     return value.rstrip("/")
 
 
+def control_url(value: str) -> str:
+    """Toxiproxy's control API: plain HTTP, a host and a port, and nothing behind it."""
+    if not re.fullmatch(r"http://[^/\s?#@]+:\d{1,5}/?", value):
+        remedy = 'plain HTTP, not https://, for example "http://toxiproxy.example.test:8474"'
+        raise wrong(f"{value!r} is no URL of Toxiproxy's control API", remedy)
+    return value.rstrip("/")
+
+
 def host_names(value: tuple[str, ...]) -> tuple[str, ...]:
     """Host names, IP addresses (IPv6 in brackets), each with a port or not; `*.` in front stands for any one label."""
     for index, name in enumerate(value):
         if not _HOST.fullmatch(name):
             raise wrong(f"{name!r} is no host name", 'for example "api.example.test", or "*.example.test"', key=index)
+    return value
+
+
+def plain_hosts(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Hosts, each named whole: no pattern, no port, no URL. What may be broken is not left to a guess."""
+    for index, name in enumerate(value):
+        if not _HOST.fullmatch(name) or "*" in name or re.search(r":\d+$", name.rpartition("]")[2]):
+            raise wrong(
+                f"{name!r} is no host", 'name each host alone, without port and pattern: "staging.example.test"', key=index
+            )
+    return value
+
+
+def host_and_port(value: str) -> str:
+    """'host:port'."""
+    name, _, port = value.rpartition(":")
+    if not _HOST.fullmatch(name) or "*" in name or not port.isdigit() or not 0 < int(port) < 65_536:
+        raise wrong(f"{value!r} is no address", 'for example "10.0.0.7:15432"')
     return value
 
 

@@ -127,10 +127,13 @@ class Runner(Spawns, Protocol):
 class Environment(Protocol):
     """All that a target needs around it. `versions` names the parts for the record."""
 
-    authority: Authority
     toxiproxy_url: str
     reach: Reach
     versions: dict[str, str]
+
+    @property
+    def authority(self) -> Authority:
+        """Who signs the certificates of the database, right and wrong."""
 
     @property
     def postgres(self) -> ControlledDatabase:

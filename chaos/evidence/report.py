@@ -104,6 +104,7 @@ def report(run: Run, *, before: Evidence | None = None, damaged: Sequence[str] =
         run=run,
         tone=VERDICT_TONES[run.verdict],
         sentence=words.sentence(run),
+        ended=words.ended(run),
         tally=_tally(run),
         facts=_facts(run),
         gates=[_gate(run, gate) for gate in words.worst_first(run.gates) if gate.id not in aside],
@@ -144,6 +145,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ("Started", _when(run.started)),
         ("Took", words.duration(run.finished - run.started)),
         ("Workers", str(run.workers)),
+        *((name, text) for name, text in (("Recovery", words.recovery(run)), ("Clean-up", run.cleanup)) if text),
     ]
 
 

@@ -89,9 +89,37 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
+ABORTED = "[environment] abort"  # where an error of this kind says that it comes from
+RECOVERY = ("res.backoff", "res.pool", "res.network")  # gates whose findings measure how long a target took to serve again
+
+
 def plural(number: int, one: str, many: str = "") -> str:
     """'1 gate', '2 gates', '1,200 gates'."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"
+
+
+def recovery(run: Run) -> str:
+    """'serving again after 27 of 28 faults, slowest 1.8 s (limit 10 s)'; '' when nothing was broken that a target recovers from."""
+    shown = [one for one in run.findings if one.gate in RECOVERY and one.took_effect and one.check == one.experiment]
+    back = [one.measured for one in shown if one.measured is not None]
+    if not shown:
+        return ""
+    slowest = f", slowest {duration(max(back))}" if back else ""
+    limit = f" (limit {duration(run.recovery_limit)})" if run.recovery_limit else ""
+    return f"serving again after {len(back)} of {plural(len(shown), 'fault')}{slowest}{limit}"
+
+
+def ended(run: Run) -> tuple[str, str]:
+    """A heading and a sentence about what ended the run early: an abort condition, or an environment that failed."""
+    if run.environment_error.startswith(ABORTED):
+        return (
+            "Stopped by an abort condition",
+            "What was broken was healed at once. What is below stands as far as it was recorded.",
+        )
+    return (
+        "The environment failed, not the target",
+        "Something around the target broke that this run had not broken. What is below stands as far as it was recorded.",
+    )
 
 
 def bad_count(gate: GateResult) -> int | None:
@@ -204,7 +232,7 @@ def sentence(run: Run, *, dot: str = " \N{MIDDLE DOT} ") -> str:
     parts = [f"{plural(failed, 'gate')} failed" if failed else "nothing failed", f"{plural(proven, 'gate')} proven"]
     must = due(run)
     if run.environment_error and run.verdict is not Verdict.NO_GO:
-        parts = ["the environment failed, not the target" if not failed else parts[0], parts[1]]
+        parts = [ended(run)[0].lower() if not failed else parts[0], parts[1]]
     if run.verdict is Verdict.INCONCLUSIVE and must:
         names = ", ".join(gate.id for gate in must[:3]) + (f" and {len(must) - 3} more" if len(must) > 3 else "")
         parts.append(f"{len(must)} not proven that this run must prove ({names})")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from chaos.errors import CleanupFailed
 from chaos.model import Effect, History, Kind, Operation, Window, now
 from chaos.traffic.driver import wait_for
 
@@ -67,6 +68,7 @@ class Plan:
     fault: Fault
     enough: Callable[[], bool] | None = None
     longest: float = 0.0
+    entry: str = ""  # in the ledger, where it was written down already: something of it had to be in place before
     met: bool = False  # the target has to have opened a connection into the fault, where the wire can see that
 
 
@@ -90,6 +92,7 @@ def under_fault(rig: Rig, recording: Recording, plan: Plan) -> History:
 def _window(rig: Rig, recording: Recording, plan: Plan) -> None:
     """Inject, confirm, hold, heal. Healed whatever happens; a window that could not be healed is recorded as such, and raised."""
     fault = plan.fault
+    entry = plan.entry or rig.ledger.begin(fault)
     injected = now()
     effect, cleanup = Effect(took=False, seen="never confirmed"), "not healed"
     try:
@@ -100,6 +103,10 @@ def _window(rig: Rig, recording: Recording, plan: Plan) -> None:
         try:
             fault.heal()
             cleanup = "clean"
+            rig.ledger.healed(entry)
+        except CleanupFailed as error:
+            rig.ledger.failed(entry, error.what)
+            raise
         finally:
             recording.windows.append(
                 Window(

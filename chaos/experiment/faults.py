@@ -6,6 +6,7 @@ import time
 from typing import TYPE_CHECKING
 
 from chaos.checks.recovery import WORKING
+from chaos.experiment import remote
 from chaos.experiment.core import Plan, under_fault
 from chaos.faults.database import Locks, Restart, ServerCertificate, Slots, TlsOff
 from chaos.faults.network import NETWORK, SLOW, NetworkInjector
@@ -20,22 +21,33 @@ if TYPE_CHECKING:
 def network(rig: Rig, case: Case, recording: Recording) -> History:
     """A row of NETWORK (or SLOW) on the path to the database."""
     rows = {fault.id: fault for fault in (*NETWORK, SLOW)}
-    injector = NetworkInjector(
-        rows[case.what or case.family],
-        case.scope,
-        rig.control,
-        rig.path.name,
-        rig.path.port,
-        rig.conninfo,
-        rig.path.wire.sever,
-    )
-    if injector.arm():
-        sick = rig.steady()
-        if sick:
-            rig.control.clean(rig.path.name)
-            return recording.history(control=sick)
+    if not rig.ours and (elsewhere := remote.behind(rig)):
+        return recording.history(control=elsewhere)
+    row = rows[case.what or case.family]
+    sever = rig.path.sever
+    if not rig.ours and row.disable:  # a proxy that is disabled has cut all connections already
+        sever = remote.nothing
+    injector = NetworkInjector(row, case.scope, rig.control, rig.path.name, rig.prober, sever)
+    entry = rig.ledger.begin(injector)
+    if sick := _arm(rig, injector, entry):
+        return recording.history(control=sick)
+    if injector.armed:
         recording.started = now()
-    return under_fault(rig, recording, Plan(injector, met=case.scope == "new" and not injector.fault.disable))
+    met = rig.ours and case.scope == "new" and not injector.fault.disable
+    history = under_fault(rig, recording, Plan(injector, met=met, entry=entry))
+    return history if rig.ours else remote.judged_by_traffic(history)
+
+
+def _arm(rig: Rig, injector: NetworkInjector, entry: str) -> str:
+    """Put in place what has to be there before; '' when the target is well with it, else what is wrong, and all is undone."""
+    sick = "armed for nothing"
+    try:
+        sick = rig.steady() if injector.arm() else ""
+    finally:
+        if sick:
+            injector.heal()
+            rig.ledger.healed(entry)
+    return sick
 
 
 def certificate(rig: Rig, case: Case, recording: Recording) -> History:

@@ -9,7 +9,7 @@ only when a `reset_peer` toxic was there when it was opened (with toxicity 0, so
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from chaos.faults.probe import PooledProbe, Rule, Seen, ask, connect
 from chaos.faults.toxiproxy import ProxyControl, Toxic
@@ -17,6 +17,8 @@ from chaos.model import Effect
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from chaos.ledger import Restore
 
 LATENCY, JITTER = 250, 100  # ms one way
 RATE = 4  # KB/s: a TLS handshake of some 4 KB takes a second
@@ -110,6 +112,62 @@ SLOW = NetworkFault(
 )
 
 
+class Established(Protocol):
+    """A connection of our own that is open when the fault strikes; `baseline` is what it saw before."""
+
+    baseline: Seen
+
+    def query(self) -> Seen:
+        """Ask over it."""
+
+    def ended(self) -> str:
+        """'open', 'closed' (FIN) or 'reset' (RST)."""
+
+    def close(self) -> None:
+        """Drop it."""
+
+
+class Prober(Protocol):
+    """Makes connections of our own on the target's path to its database."""
+
+    def ask(self) -> Seen:
+        """A new one, up to the server's first byte."""
+
+    def connect(self) -> Seen:
+        """A new one, as whole as it gets."""
+
+    def established(self) -> Established:
+        """One that stays."""
+
+    def fair(self, before: Seen, during: Seen) -> Seen:
+        """What was seen during a fault, as a rule of `NETWORK` has to see it: they are made for `SessionProber`."""
+
+
+@dataclass(frozen=True, slots=True)
+class SessionProber:
+    """Verify-full sessions of the target's own role, through the proxy at a port of loopback."""
+
+    conninfo: str
+    port: int
+
+    def ask(self) -> Seen:
+        """An SSLRequest and its answer."""
+        return ask(self.port)
+
+    def connect(self) -> Seen:
+        """A session with one query."""
+        return connect(self.conninfo)
+
+    def established(self) -> PooledProbe:
+        """A session that is asked for 16 KiB."""
+        return PooledProbe(self.conninfo, self.port)
+
+    def fair(self, before: Seen, during: Seen) -> Seen:
+        """As it is."""
+        del before
+        return during
+
+
 @dataclass(slots=True)
 class NetworkInjector:
     """Carries out one row on one proxy. `sever` closes the target's established connections and returns how many there were.
@@ -122,10 +180,10 @@ class NetworkInjector:
     scope: str
     control: ProxyControl
     proxy: str
-    port: int
-    probe_conninfo: str
+    prober: Prober
     sever: Callable[[], int]
-    _pooled: PooledProbe | None = field(default=None)
+    _pooled: Established | None = field(default=None)
+    _before: Restore | None = field(default=None)
     _whole: Seen = field(default=Seen("never asked", 0.0))
     id: str = field(init=False)
     title: str = field(init=False)
@@ -134,14 +192,23 @@ class NetworkInjector:
         self.id = f"{self.fault.id}.{self.scope}"
         self.title = f"{self.fault.title}, {self.scope} connections"
 
+    def undo(self) -> tuple[Restore, ...]:
+        """The proxy as it is now, without any of the row's toxics."""
+        self._before = self.control.undo(self.proxy, (*self.fault.toxics, *self.fault.arm))
+        return (self._before,)
+
+    @property
+    def armed(self) -> bool:
+        """Whether something has to be in place before the connections that it is to strike are opened."""
+        return bool(self.fault.arm) and self.scope == "pooled"
+
     def arm(self) -> bool:
         """What must be in place before; True when the target has to open its connections anew for it (they were cut)."""
-        armed = bool(self.fault.arm) and self.scope == "pooled"
-        for toxic in self.fault.arm if armed else ():
+        for toxic in self.fault.arm if self.armed else ():
             self.control.add(self.proxy, toxic)
-        if armed:
+        if self.armed:
             self.sever()
-        return armed
+        return self.armed
 
     def inject(self) -> None:
         """Open the probe, then break the path.
@@ -149,9 +216,9 @@ class NetworkInjector:
         For 'new' the established connections are cut once the toxics are in place, so that the first attempt to come back meets
         them. For an RST the proxy is disabled in between: with the armed toxic's SO_LINGER 0 that is what sends it.
         """
-        self._pooled = PooledProbe(self.probe_conninfo, self.port)
-        self._whole = connect(self.probe_conninfo)
-        reset = bool(self.fault.arm) and self.scope == "pooled"
+        self._pooled = self.prober.established()
+        self._whole = self.prober.connect()
+        reset = self.armed
         if reset or self.fault.disable:
             self.control.enable(self.proxy, False)
         for toxic in self.fault.arm if reset else ():
@@ -166,26 +233,26 @@ class NetworkInjector:
     def confirm(self) -> Effect:
         """Both probes, each held against its rule; the established one only where it was left established."""
         assert self._pooled is not None
-        fresh = ask(self.port)
-        took = self.fault.new(_BASELINE, fresh)
+        fresh = self.prober.ask()
+        took = self.fault.new(_BASELINE, self.prober.fair(self._whole, fresh))
         seen = f"a new connection saw {fresh}"
         if self.scope == "pooled":
             during = self._pooled.query()
-            took = took and self.fault.pooled(self._pooled.baseline, during)
+            took = took and self.fault.pooled(self._pooled.baseline, self.prober.fair(self._pooled.baseline, during))
             seen += f"; an established one saw {during} ({self._pooled.baseline} before)"
             if self.fault.arm:
                 ended = self._pooled.ended()
                 took = took and ended == "reset"
                 seen += f", a bare one beside it was {ended}"
         elif self.fault.id in {"bandwidth", "slicer", "cut"}:
-            whole = connect(self.probe_conninfo)
-            took = took and (self.fault.pooled(self._whole, whole) or whole.how != "answer")
+            whole = self.prober.connect()
+            took = took and (self.fault.pooled(self._whole, self.prober.fair(self._whole, whole)) or whole.how != "answer")
             seen += f"; a whole new session saw {whole} ({self._whole} before)"
         return Effect(took=took, seen=seen, count=1 + (self.scope == "pooled"))
 
     def heal(self) -> None:
-        """No toxics, enabled, read back."""
-        self.control.clean(self.proxy)
+        """No toxics of ours, enabled as it was, read back."""
+        self.control.clean(self.proxy, enabled=self._before.enabled if self._before else True)
         if self._pooled is not None:
             self._pooled.close()
             self._pooled = None

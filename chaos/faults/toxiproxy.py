@@ -17,10 +17,12 @@ import toxiproxy.api
 from toxiproxy import Proxy, Toxiproxy
 
 from chaos.errors import CleanupFailed, PartFailed
+from chaos.ledger import Restore
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
+OURS = "chaos-gate-"  # how the names of our toxics begin, so that those of others are told apart on a shared Toxiproxy
 TIMEOUT = 5.0  # s for one control call; a toxic that is stuck in removal blocks the API, and must not block us
 
 ATTRIBUTES: Mapping[str, frozenset[str]] = {
@@ -65,7 +67,8 @@ def _bounded() -> SimpleNamespace:
 
     def bound(method: str) -> Any:
         def call(*, url: str, **options: Any) -> requests.Response:
-            return session.request(method, url, timeout=TIMEOUT, **options)
+            # A redirect could lead to a host that nobody allowed.
+            return session.request(method, url, timeout=TIMEOUT, allow_redirects=False, **options)
 
         return call
 
@@ -73,9 +76,14 @@ def _bounded() -> SimpleNamespace:
 
 
 class ProxyControl:
-    """One Toxiproxy server. The client keeps its address in a class attribute, so a process can talk to one server only."""
+    """One Toxiproxy server. The client keeps its address in a class attribute, so a process can talk to one server only.
 
-    def __init__(self, url: str) -> None:
+    `mark` (the run's id) is in the name of each toxic. `ours`: the server ends with the run; else it is shared, and only what this
+    run put there is ever removed.
+    """
+
+    def __init__(self, url: str, *, mark: str = "", ours: bool = True) -> None:
+        self.mark, self.ours = mark, ours
         parts = urlsplit(url)
         self.url = url.rstrip("/")
         toxiproxy.api.requests = _bounded()
@@ -101,16 +109,16 @@ class ProxyControl:
 
     def add(self, name: str, toxic: Toxic) -> None:
         """Add a toxic and read it back."""
-        proxy = self._proxy(name)
+        proxy, called = self._proxy(name), self.called(toxic)
         try:
             proxy.add_toxic(
                 type=toxic.kind,
                 stream=toxic.stream,
-                name=toxic.name,
+                name=called,
                 toxicity=toxic.toxicity,
                 attributes=dict(toxic.attributes),
             )
-            held = proxy.get_toxic(toxic.name)
+            held = proxy.get_toxic(called)
         except requests.RequestException as error:
             raise self._failed(f"cannot add {toxic.name}: {error}") from error
         if held is None or any(held.attributes.get(key) != value for key, value in toxic.attributes.items()):
@@ -118,10 +126,10 @@ class ProxyControl:
 
     def remove(self, name: str, toxic: Toxic) -> None:
         """Remove a toxic; silent when it is not there."""
-        proxy = self._proxy(name)
+        proxy, called = self._proxy(name), self.called(toxic)
         try:
-            if proxy.get_toxic(toxic.name) is not None:
-                proxy.destroy_toxic(toxic.name)
+            if proxy.get_toxic(called) is not None:
+                proxy.destroy_toxic(called)
         except requests.RequestException as error:
             raise self._failed(f"cannot remove {toxic.name}: {error}") from error
 
@@ -139,18 +147,35 @@ class ProxyControl:
         if state is not enabled:
             raise self._failed(f"proxy {name!r} is {'enabled' if state else 'disabled'} after being told otherwise")
 
-    def clean(self, name: str) -> None:
-        """No toxics and enabled, read back; CleanupFailed otherwise. Idempotent: the healer of every network fault."""
+    def called(self, toxic: Toxic) -> str:
+        """The name that a toxic has on the server."""
+        return f"{OURS}{self.mark}-{toxic.name}" if self.mark else OURS + toxic.name
+
+    def state(self, name: str) -> tuple[tuple[str, ...], bool]:
+        """The names of all toxics on a proxy, and whether it is enabled."""
+        proxy = self._proxy(name)
         try:
-            for toxic in list(self._proxy(name).toxics()):
-                self._proxy(name).destroy_toxic(toxic)
-            if not self._proxy(name).enabled:
-                self.enable(name, True)
-            left = list(self._proxy(name).toxics())
-        except (requests.RequestException, PartFailed) as error:
+            return tuple(sorted(proxy.toxics())), bool(proxy.enabled)
+        except (requests.RequestException, ValueError) as error:
+            raise self._failed(f"does not answer: {error}") from error
+
+    def undo(self, name: str, toxics: Iterable[Toxic]) -> Restore:
+        """What takes these toxics off again and puts the proxy back to what it is now."""
+        _, enabled = self.state(name)
+        return Restore(
+            url=self.url, proxy=name, toxics=tuple(dict.fromkeys(map(self.called, toxics))), enabled=enabled, ours=self.ours
+        )
+
+    def clean(self, name: str, *, enabled: bool = True) -> None:
+        """No toxics of ours, and enabled as it was, read back; CleanupFailed otherwise. Idempotent: heals every network fault."""
+        try:
+            held, _ = self.state(name)
+        except PartFailed as error:
             raise self._dirty(name, str(error)) from error
-        if left:
-            raise self._dirty(name, f"still holds {', '.join(left)}")
+        mine = tuple(one for one in held if one.startswith(OURS + self.mark))
+        why = Restore(url=self.url, proxy=name, toxics=mine, enabled=enabled, ours=False).heal(cut=False)
+        if why:
+            raise self._dirty(name, why)
 
     def _proxy(self, name: str) -> Proxy:
         try:
@@ -169,6 +194,6 @@ class ProxyControl:
     def _dirty(self, name: str, what: str) -> CleanupFailed:
         return CleanupFailed(
             f"proxy {name!r} could not be healed: {what}",
-            remedy="the environment is thrown away with the run; on a shared Toxiproxy remove the toxics by hand",
+            remedy="it is thrown away with the run; a shared one: make it reachable, then chaos-gate heal",
             where=self.url,
         )

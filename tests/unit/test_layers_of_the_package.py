@@ -4,7 +4,7 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2] / "chaos"
-BASE = {"model", "errors", "config", "certs", "processes", "watchdog", "statistics"}
+BASE = {"model", "errors", "config", "certs", "processes", "watchdog", "statistics", "ledger", "healing"}
 EDGES = {"environments", "targets", "faults", "traffic"}
 LAYERS = {
     "model": set(),
@@ -13,6 +13,8 @@ LAYERS = {
     "watchdog": set(),
     "defect": set(),
     "processes": {"errors", "watchdog"},
+    "healing": set(),
+    "ledger": {"errors", "watchdog", "healing"},
     "config": {"model", "errors"},
     "certs": {"model", "errors"},
     "checks": {"model", "errors", "statistics"},
@@ -25,7 +27,20 @@ LAYERS = {
     "experiment": BASE | EDGES | {"checks", "rig", "cases"},
     "rollout": BASE | EDGES | {"checks", "rig", "cases", "experiment"},
 }
-TOP = {"cli", "runner", "collector", "session", "pytest_plugin", "about", "doctor", "recheck", "terminal", "__main__"}
+TOP = {
+    "cli",
+    "heal",
+    "plan",
+    "runner",
+    "collector",
+    "session",
+    "pytest_plugin",
+    "about",
+    "doctor",
+    "recheck",
+    "terminal",
+    "__main__",
+}
 
 
 def _module(path):

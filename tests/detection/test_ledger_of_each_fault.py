@@ -1,0 +1,57 @@
+"""Whoever is killed in mid-fault, and whichever fault it is: the ledger is closed and nothing is left within five seconds."""
+
+import os
+import signal
+
+import pytest
+
+from chaos import ledger
+from tests.detection.staging import ledger as lines
+from tests.detection.tiny_run import Run, until
+
+EACH = (
+    "network.blackhole.new",
+    "tls.expired",
+    "tls.off",
+    "backoff.tls",
+    "pool.locks",
+    "pool.slow",
+    "pool.slots",
+    "restart.fast",
+    "restart.immediate",
+    "C1.reconnect",
+    "C1.start",
+    "rollback",
+)
+
+
+def in_force(run):
+    def begun():
+        run._gone(("fault",))
+        return run.directory and ledger.account(run.directory / ledger.NAME).open
+
+    assert until(begun), run.told()
+
+
+@pytest.mark.parametrize("kind", EACH)
+def test_the_runner_is_killed(tmp_path, kind):
+    run = Run(tmp_path, only=(kind,))
+    in_force(run)
+    os.killpg(run.process.pid, signal.SIGKILL)
+    assert run.wait(5) == -signal.SIGKILL
+    assert until(lambda: not ledger.account(run.directory / ledger.NAME).open, 5), lines(run.directory)
+    assert run.left(5) == []
+    assert lines(run.directory)[-1]["by"] == "watchdog"
+
+
+def test_a_worker_is_killed_and_the_others_account_is_in_the_evidence(tmp_path):
+    run = Run(tmp_path, only=("network.refused", "network.reset"), workers=2)
+    in_force(run)
+    run.wait_for("service.py").parent().kill()
+    assert run.wait() in {3, 4}, run.told()
+    account = ledger.account(run.directory / ledger.NAME)
+    assert not account.open
+    assert account.by.get("watchdog", 0) == 1
+    assert f"clean-up  {account.sentence}" in run.stdout
+    assert account.sentence in (run.directory / "report.html").read_text(encoding="utf-8")
+    assert run.left() == []
