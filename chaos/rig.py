@@ -426,14 +426,21 @@ class Rig:
             what, remedy = f"the target ended ({how}) with nothing broken", "mend what its last log lines say"
         raise TargetFailed(what, remedy=remedy, where=self.config.target.name, tail=self.target.log_tail(12))
 
+    def watched(self) -> contextlib.AbstractContextManager[None]:
+        """Within, an abort condition ends whatever is waited for at once, by Aborted."""
+        return self.abort.interrupting(self._stop) if self.abort is not None else contextlib.nullcontext()
+
+    def _stop(self) -> None:
+        raise Aborted(
+            f"stopped: {self.abort.reason if self.abort else ''}",
+            remedy="see what that is about; then run again, or mend the condition",
+            where="[environment] abort",
+        )
+
     def check_parts(self) -> None:
         """PartFailed or TargetFailed when somebody else ended a part of the environment, or the target; Aborted by a condition."""
         if self.abort is not None and self.abort.reason:
-            raise Aborted(
-                f"stopped: {self.abort.reason}",
-                remedy="see what that is about; then run again, or mend the condition",
-                where="[environment] abort",
-            )
+            self._stop()
         if self.injects:
             self.environment.check()
         if self.target.killed_from_outside():

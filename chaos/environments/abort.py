@@ -11,17 +11,18 @@ says 'stop' in the first line of any other answer. A URL that does not answer at
 
 from __future__ import annotations
 
+import signal
 import statistics
 import threading
 import urllib.error
 import urllib.request
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Protocol
 
 from chaos.model import Kind, now
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from chaos.model import Operation
@@ -73,19 +74,27 @@ def judge(conditions: Conditions, operations: Iterable[Operation]) -> str:
 
 
 class Watch:
-    """Looks at the conditions from a thread of its own; `reason` is '' until one of them holds, and then stays."""
+    """Looks at the conditions from a thread of its own; `reason` is '' until one of them holds, and then stays.
+
+    SIGUSR1 is its own: it wakes the main thread from whatever that one waits for. Start it from there.
+    """
 
     def __init__(self, conditions: Conditions, since: Callable[[float], Iterable[Operation]]) -> None:
         self.reason = ""
         self._conditions = conditions
         self._since = since
         self._ended = threading.Event()
+        self._stop: Callable[[], None] | None = None
+        self._wakes = False
         self._threads = [threading.Thread(target=self._look, name="abort", daemon=True)]
         if conditions.url is not None:
             self._threads.append(threading.Thread(target=self._ask, name="abort-url", daemon=True))
 
     def start(self) -> None:
         """Begin to look."""
+        with suppress(ValueError):  # not the main thread: whoever asks for `reason` has to do
+            signal.signal(signal.SIGUSR1, self._woken)
+            self._wakes = True
         for thread in self._threads:
             thread.start()
 
@@ -93,19 +102,40 @@ class Watch:
         """Idempotent."""
         self._ended.set()
 
+    @contextmanager
+    def interrupting(self, stop: Callable[[], None]) -> Iterator[None]:
+        """Within, `stop` (which raises) is called in the main thread as soon as there is a reason; once, and never after the end."""
+        self._stop = stop
+        try:
+            self._woken()
+            yield
+        finally:
+            self._stop = None
+
+    def _woken(self, *_: object) -> None:
+        if self.reason and self._stop is not None:
+            stop, self._stop = self._stop, None
+            stop()
+
+    def _tell(self, reason: str) -> None:
+        if reason and not self.reason:
+            self.reason = reason
+            if self._wakes and not self._ended.is_set():
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
     def _look(self) -> None:
         file = self._conditions.file
         while not self._ended.is_set() and not self.reason:
             if file is not None and file.exists():
-                self.reason = f"{file} exists"
+                self._tell(f"{file} exists")
             else:
-                self.reason = judge(self._conditions, self._since(now() - self._conditions.over))
+                self._tell(judge(self._conditions, self._since(now() - self._conditions.over)))
             self._ended.wait(EVERY)
 
     def _ask(self) -> None:
         while not self._ended.is_set() and not self.reason:
             with suppress(OSError, ValueError):
-                self.reason = told(str(self._conditions.url)) or self.reason
+                self._tell(told(str(self._conditions.url)))
             self._ended.wait(ASKING)
 
 

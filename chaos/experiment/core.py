@@ -96,9 +96,10 @@ def _window(rig: Rig, recording: Recording, plan: Plan) -> None:
     injected = now()
     effect, cleanup = Effect(took=False, seen="never confirmed"), "not healed"
     try:
-        fault.inject()
-        effect = fault.confirm()
-        _hold(rig, injected, plan)
+        with rig.watched():
+            fault.inject()
+            effect = fault.confirm()
+            _hold(rig, injected, plan)
     finally:
         try:
             fault.heal()

@@ -62,12 +62,12 @@ def _look(rig: Rig) -> str:
     before = {sample.key: [rig.driver.once(sample) for _ in range(ROUNDS)] for sample in reads}
     delay = Delay(rig.control, rig.path.name)
     entry = rig.ledger.begin(delay)
+    during = {}
     try:
-        rig.control.add(rig.path.name, delay.toxic)
-        during = {}
-        for sample in reads:
-            rig.check_parts()
-            during[sample.key] = [rig.driver.once(sample) for _ in range(ROUNDS)]
+        with rig.watched():
+            rig.control.add(rig.path.name, delay.toxic)
+            for sample in reads:
+                during[sample.key] = [rig.driver.once(sample) for _ in range(ROUNDS)]
     finally:
         rig.control.clean(rig.path.name)
         rig.ledger.healed(entry)

@@ -1,6 +1,8 @@
 """Rails and abort conditions by themselves; what they do to a run is in tests/detection/test_staging.py."""
 
+import signal
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -159,3 +161,27 @@ def test_an_abort_is_not_told_as_a_broken_environment():
 
     run = replace(evidence_sample.run("environment"), environment_error="[environment] abort: stopped: x exists")
     assert words.sentence(run).startswith("stopped by an abort condition")
+
+
+def test_a_reason_wakes_whoever_waits_and_only_within(tmp_path):
+    class Stopped(Exception):  # noqa: N818
+        pass
+
+    def stop():
+        raise Stopped
+
+    watch = Watch(conditions(file=tmp_path / "stop"), lambda _: ())
+    before = signal.getsignal(signal.SIGUSR1)
+    watch.start()
+    try:
+        threading.Timer(0.3, (tmp_path / "stop").touch).start()
+        began = time.monotonic()
+        with pytest.raises(Stopped), watch.interrupting(stop):
+            time.sleep(20)
+        assert time.monotonic() - began < 5
+        signal.raise_signal(signal.SIGUSR1)  # nobody is within: nothing happens
+        with pytest.raises(Stopped), watch.interrupting(stop):  # too late is told at the door
+            time.sleep(20)
+    finally:
+        watch.stop()
+        signal.signal(signal.SIGUSR1, before)
