@@ -210,10 +210,12 @@ def report(directory: Path) -> None:
 @click.option("--markdown", is_flag=True, help="for the summary page of a pipeline")
 def compare(directories: tuple[Path, ...], last: int, markdown: bool) -> None:
     """Compare the last runs, gate by gate: those in the evidence directories named, else those in evidence/."""
-    from chaos.evidence import compare as runs  # noqa: PLC0415
+    from chaos.evidence.compare import compare as compared  # noqa: PLC0415
+    from chaos.evidence.compare import load, text  # noqa: PLC0415
+    from chaos.evidence.compare import markdown as page  # noqa: PLC0415
 
-    compared = runs.compare(runs.load(directories, base=Path("evidence"), last=last))
-    click.echo(runs.markdown(compared) if markdown else runs.text(compared), nl=False)
+    runs = compared(load(directories, base=Path("evidence"), last=last))
+    click.echo(page(runs) if markdown else text(runs), nl=False)
 
 
 def main() -> None:
