@@ -3,6 +3,7 @@
 import signal
 import threading
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +15,7 @@ from chaos.environments.remote import RemoteEnvironment, refusal
 from chaos.environments.remote.rails import NO_PROXY
 from chaos.errors import ConfigError, PartFailed
 from chaos.evidence import words
-from chaos.model import Kind, Operation, now
+from chaos.model import Finding, Kind, Operation, Outcome, now
 from tests.detection.tiny_run import until
 from tests.unit import evidence_sample
 
@@ -157,8 +158,6 @@ def test_a_watch_sees_only_the_last_seconds_and_keeps_its_reason(tmp_path):
 
 
 def test_an_abort_is_not_told_as_a_broken_environment():
-    from dataclasses import replace
-
     run = replace(evidence_sample.run("environment"), environment_error="[environment] abort: stopped: x exists")
     assert words.sentence(run).startswith("stopped by an abort condition")
 
@@ -185,3 +184,24 @@ def test_a_reason_wakes_whoever_waits_and_only_within(tmp_path):
     finally:
         watch.stop()
         signal.signal(signal.SIGUSR1, before)
+
+
+def test_recovery_is_summed_up_over_faults_that_took_effect():
+    def outage(name, measured, took=True):
+        return Finding(
+            check=name,
+            experiment=name,
+            gate="res.network",
+            outcome=Outcome.PASS,
+            detail="",
+            measured=measured,
+            took_effect=took,
+        )
+
+    run = evidence_sample.run()
+    found = (outage("network.a", 1.8), outage("network.b", None), outage("network.c", 9.0, took=False))
+    side = replace(found[0], check="writes.network.a", gate="res.durability", measured=99.0)
+    assert words.recovery(replace(run, findings=(*found, side), recovery_limit=10.0)) == (
+        "serving again after 1 of 2 faults, slowest 1.8 s (limit 10 s)"
+    )
+    assert words.recovery(replace(run, findings=())) == ""
