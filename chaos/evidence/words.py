@@ -100,7 +100,11 @@ def plural(number: int, one: str, many: str = "") -> str:
 
 def recovery(run: Run) -> str:
     """'serving again after 27 of 28 faults, slowest 1.8 s (limit 10 s)'; '' when nothing was broken that a target recovers from."""
-    shown = [one for one in run.findings if one.gate in RECOVERY and one.took_effect and one.check == one.experiment]
+    shown = [
+        one
+        for one in run.findings
+        if one.gate in RECOVERY and one.took_effect and one.check == one.experiment and not one.check.startswith("backoff.")
+    ]  # backoff.* looks at how a target knocks, not at how long it takes
     back = [one.measured for one in shown if one.measured is not None]
     if not shown:
         return ""

@@ -199,7 +199,12 @@ def test_recovery_is_summed_up_over_faults_that_took_effect():
         )
 
     run = evidence_sample.run()
-    found = (outage("network.a", 1.8), outage("network.b", None), outage("network.c", 9.0, took=False))
+    found = (
+        outage("network.a", 1.8),
+        outage("network.b", None),
+        outage("network.c", 9.0, took=False),
+        outage("backoff.tls", None),
+    )
     side = replace(found[0], check="writes.network.a", gate="res.durability", measured=99.0)
     assert words.recovery(replace(run, findings=(*found, side), recovery_limit=10.0)) == (
         "serving again after 1 of 2 faults, slowest 1.8 s (limit 10 s)"
