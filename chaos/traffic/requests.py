@@ -51,8 +51,9 @@ class Session:
     extra_headers: dict[str, str] = field(default_factory=dict)
 
     def headers(self, unique: str) -> dict[str, str]:
-        """Host (the first allowed one, else the target's own address) and [target].headers, placeholders filled in."""
-        named = {"Host": self.target.host or urlsplit(self.base_url).netloc.rpartition("@")[2]}
+        """Host (the first allowed one) and [target].headers, placeholders filled in."""
+        hosts = self.target.hosts
+        named = {"Host": hosts.allowed[0]} if hosts and hosts.allowed else {}
         values = {**self.values, "unique": unique}
         return {**named, **expand(dict(self.target.headers), values), **self.extra_headers, "Connection": "close"}
 
