@@ -6,6 +6,7 @@ import signal
 import pytest
 
 from chaos import ledger
+from tests.detection.docker_run import DockerRun
 from tests.detection.staging import ledger as lines
 from tests.detection.tiny_run import Run, until
 
@@ -41,6 +42,21 @@ def test_the_runner_is_killed(tmp_path, kind):
     assert run.wait(5) == -signal.SIGKILL
     assert until(lambda: not ledger.account(run.directory / ledger.NAME).open, 5), lines(run.directory)
     assert run.left(5) == []
+    assert lines(run.directory)[-1]["by"] == "watchdog"
+
+
+IN_CONTAINERS = ("network.blackhole.new", "tls.off", "pool.locks", "pool.slots", "restart.fast", "C1.reconnect")
+
+
+@pytest.mark.parametrize("kind", IN_CONTAINERS)
+def test_the_runner_is_killed_in_containers(docker, tmp_path, kind):
+    """There the Toxiproxy and PostgreSQL do not die with it: they are healed, and then removed."""
+    run = DockerRun(docker, tmp_path, only=(kind,))
+    in_force(run)
+    os.killpg(run.process.pid, signal.SIGKILL)
+    assert run.wait(5) == -signal.SIGKILL
+    assert run.left(15) == []
+    assert until(lambda: not ledger.account(run.directory / ledger.NAME).open, 5), lines(run.directory)
     assert lines(run.directory)[-1]["by"] == "watchdog"
 
 
