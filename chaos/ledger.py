@@ -104,6 +104,20 @@ class Ledger:
         """It could not be healed."""
         self._write(healing.outcome({"id": name}, why or "interrupted", "runner"))
 
+    @contextlib.contextmanager
+    def during(self, fault: Broken) -> Iterator[None]:
+        """`begin`, and `healed` at the end of the block, which heals by itself; `failed` when that is what went wrong."""
+        name = self.begin(fault)
+        try:
+            yield
+        except CleanupFailed as error:
+            self.failed(name, error.what)
+            raise
+        except BaseException:
+            self.healed(name)
+            raise
+        self.healed(name)
+
     def close(self) -> None:
         """Idempotent."""
         if self._file >= 0:

@@ -10,7 +10,7 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from chaos.cases import select
+from chaos.cases import due, select
 from chaos.config import load
 from chaos.environments.remote import RemoteEnvironment, refusal
 from chaos.evidence import words
@@ -50,6 +50,7 @@ def steps(config: Config, only: tuple[str, ...], profile: str, attached: RemoteE
             refused=case.absent(config),
         )
         for case in select(only)
+        if due(case, only, profile)
     ]
 
 

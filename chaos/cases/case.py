@@ -19,8 +19,8 @@ class Case:
     """One experiment. `family` names its runner in chaos.experiment; `gates` are all that its checks speak for, its own one first.
 
     `needs` are tables of chaos.toml ('read', 'write', 'hosts', ...); `injects` whether something is broken, for which the environment
-    has to have an ability (see `chaos.cases.abilities`). `what` is the wire's row, the network fault's id, ... as the family has it. `nightly` ones are left out
-    of a quick run unless they are named. `reason` says why it applies to no target at all.
+    has to have an ability (see `chaos.cases.abilities`). `what` is the wire's row, the network fault's id, ... as the family has it.
+    `nightly` ones are left out of a quick run unless they are named. `reason` says why it applies to no target at all.
     """
 
     id: str

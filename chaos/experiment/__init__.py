@@ -6,6 +6,7 @@ history alone. Whatever happens inside, the fault is healed.
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 from chaos.experiment import backoff, faults, impostors, quiet, stalls
@@ -37,6 +38,9 @@ RUNNERS: Mapping[str, Runner] = {
     "injection": quiet.injection,
 }
 
+# Families whose faults write themselves down, each when it is injected. All others do so here, as a whole.
+WRITTEN = {"network", "slow", "certificate", "tls-off", "locks", "slots", "restart", "stall", "cancel"}
+
 
 def run(rig: Rig, case: Case, more: Mapping[str, Runner] | None = None) -> History:
     """Run one case on a rig and return what was recorded. `more` are runners of families that are composed above (roll-out)."""
@@ -45,7 +49,9 @@ def run(rig: Rig, case: Case, more: Mapping[str, Runner] | None = None) -> Histo
     if sick:
         return recording.history(control=sick)
     recording.facts |= {f"once.{key}": str(count) for key, count in rig.once.items()}
-    return {**RUNNERS, **(more or {})}[case.family](rig, case, recording)
+    runner = {**RUNNERS, **(more or {})}[case.family]
+    with rig.ledger.during(case) if case.injects and case.family not in WRITTEN else contextlib.nullcontext():
+        return runner(rig, case, recording)
 
 
 __all__ = ["RUNNERS", "Recording", "Runner", "run"]

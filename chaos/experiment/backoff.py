@@ -41,7 +41,6 @@ def backoff(rig: Rig, case: Case, recording: Recording) -> History:
 
 def _episode(rig: Rig, case: Case, recording: Recording, silences: list[tuple[float, float]]) -> None:
     wire = rig.path.wire
-    entry = rig.ledger.begin(case)
     injected = now()
     try:
         wire.behave(Impostor(rig.identity(case.what), then="close"))
@@ -56,7 +55,6 @@ def _episode(rig: Rig, case: Case, recording: Recording, silences: list[tuple[fl
         wire.behave(Relay())
         healed = now()
         wire.sever()
-        rig.ledger.healed(entry)
         rig.broken.append((injected, healed))
     effect = Effect(took=met > 0, seen=f"{met} connections of the target met it", count=met)
     recording.windows.append(Window(fault=case.id, scope="", injected=injected, healed=healed, effect=effect))

@@ -10,7 +10,6 @@ from __future__ import annotations
 import subprocess
 import time
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chaos.checks.rollback import SEEN_ABOVE
@@ -34,14 +33,6 @@ MORE = 4  # readers while the bad release is out: it may take its time for each 
 COMMAND = 120.0  # s for the command in the drill; the gate's own limit is ten minutes
 
 
-@dataclass(frozen=True, slots=True)
-class BadRelease:
-    """What the drill breaks, as the ledger of faults has it."""
-
-    id: str = "rollback"
-    title: str = "a release with a wrong CA file gets all requests"
-
-
 def run(rig: Rig, case: Case, recording: Recording, command: Sequence[str]) -> History:
     """The drill's history: traffic through the edge, facts 'bad.from', 'bad.to', 'steady.after', 'exit'."""
     del case
@@ -59,7 +50,6 @@ def run(rig: Rig, case: Case, recording: Recording, command: Sequence[str]) -> H
         admin_url=edge.admin_url,
         upstreams=ports,
     )
-    entry = rig.ledger.begin(BadRelease())
     place = rig.run_dir / rig.worker / "rollout.json"
     state.write(place)
     try:
@@ -86,7 +76,6 @@ def run(rig: Rig, case: Case, recording: Recording, command: Sequence[str]) -> H
         driver.session.base_url = direct
         bad.stop()
         edge.stop()
-        rig.ledger.healed(entry)
     return recording.history()
 
 
