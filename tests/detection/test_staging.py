@@ -99,7 +99,8 @@ def test_nothing_is_injected_where_nobody_said_so(tmp_path, staging, changed, wo
     shown = outcomes(run)
     assert {shown[f"network.refused.{scope}"]["outcome"] for scope in ("pooled", "new")} == {"not_applicable"}
     assert words in shown["network.refused.new"]["detail"]
-    assert shown["availability.steady"]["outcome"] == "pass"  # what injects nothing is run
+    # What injects nothing is run; on a machine that is busy with others it may not be able to tell.
+    assert shown["availability.steady"]["outcome"] in {"pass", "inconclusive"}
     assert not [one for one in ledger(run.directory) if one["entry"] != "worker"]
 
 
