@@ -46,6 +46,8 @@ engine_stop() {
         wait "$engine_pid" 2>/dev/null || true
     fi
     if [ -n "$engine_room" ]; then
+        # The network namespace that it keeps mounted for containers of the host's network outlives it.
+        awk -v room="$engine_room/" 'index($2, room) == 1 { print $2 }' /proc/mounts | sort -r | xargs -r umount
         rm -rf "$engine_room" || true
     fi
 }
