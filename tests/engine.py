@@ -5,7 +5,7 @@ import shutil
 import signal
 import subprocess
 import time
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -13,9 +13,11 @@ import pytest
 from chaos.environments.docker import DockerSettings, engine, environment
 from chaos.environments.docker.labels import OWNER, RUN
 from chaos.errors import ChaosError
+from docker import DockerClient
 
 DEMANDED = "CHAOS_TEST_ENGINE"  # set where an engine has to be there: then its absence is no reason to skip
-ROOM = 160 << 20  # bytes of the small engine's disk: the images fit, a database beside them does not
+ROOM = 480 << 20  # bytes of the small engine's disk: the images, what loading them takes, and a few databases
+IMAGES = {variable: environment.image(DockerSettings(), key) for key, (variable, _) in environment.IMAGES.items()}
 
 
 def why_not(images=environment.IMAGES):
@@ -46,6 +48,22 @@ def docker():
     client.close()
 
 
+@pytest.fixture(scope="module")
+def small(docker, tmp_path_factory):
+    """An engine of our own that holds the images: (address, its process, the directory that its disk is in, a client).
+
+    For tests that leave behind what any other run's sweep would take away, and for those that break an engine.
+    """
+    place = tmp_path_factory.mktemp("engine")
+    with small_engine(place) as (address, daemon), closing(DockerClient(base_url=address)) as client:
+        for name in IMAGES.values():
+            if "caddy" not in name:
+                load(client, docker, name)
+        # The edge's own image is as large as all the rest, and no test here comes to start it.
+        client.images.get(IMAGES["CHAOS_TOXIPROXY_IMAGE"]).tag("edge", "1")
+        yield address, daemon, place, client
+
+
 def ours(client, run_id=None):
     """Containers, networks and volumes that are labelled as ours, of one run or of any, as text."""
     which = {"label": f"{RUN}={run_id}" if run_id else OWNER}
@@ -54,9 +72,16 @@ def ours(client, run_id=None):
     return found + [f"volume {one.name}" for one in client.volumes.list(filters=which)]
 
 
-def volumes(client):
-    """Every volume that the engine has: an image's anonymous ones carry no label of ours."""
-    return {one.name for one in client.volumes.list()}
+def volumes(client, run_id):
+    """The volumes that a run's containers have now: an image's anonymous ones carry no label of ours."""
+    which = {"label": f"{RUN}={run_id}"}
+    found = client.containers.list(all=True, filters=which, ignore_removed=True)
+    return {mount["Name"] for one in found for mount in one.attrs["Mounts"] if mount["Type"] == "volume"}
+
+
+def those_left(client, names):
+    """Which of these volumes the engine still has."""
+    return sorted(names & {one.name for one in client.volumes.list()})
 
 
 def mounted_below(place):

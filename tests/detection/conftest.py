@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.engine import docker  # noqa: F401  (a fixture)
+from tests.engine import docker, small  # noqa: F401  (fixtures)
 
 HERE = Path(__file__).parent
 TARGETS = HERE / "targets"

@@ -5,16 +5,16 @@ import urllib.request
 from contextlib import suppress
 
 from chaos.environments.docker.labels import RUN
-from tests.detection.tiny_run import ONE, TINY, Run, until
-from tests.engine import ours, volumes
+from tests.detection.tiny_run import ONE, PATIENCE, TINY, Run, until
+from tests.engine import ours, those_left, volumes
 
 
 class DockerRun(Run):
-    """`client` is the engine's; what there was of volumes before is remembered, for an image's own ones carry no label."""
+    """`client` is the engine's. The volumes that its containers had are remembered: an image's own ones carry no label."""
 
     def __init__(self, client, place, config=TINY, *, only=(ONE,), options=(), **more):
         self.client = client
-        self.volumes_before = volumes(client)
+        self.volumes = set()
         super().__init__(place, config, only=only, options=("--backend", "docker", *options), **more)
 
     def containers(self):
@@ -23,6 +23,7 @@ class DockerRun(Run):
             return {}
         which = {"label": f"{RUN}={self.id}"}
         found = self.client.containers.list(all=True, filters=which, ignore_removed=True)
+        self.volumes |= volumes(self.client, self.id)
         return {one.name.rsplit("-", 2)[1]: one for one in found}
 
     def wait_for_fault(self):
@@ -41,11 +42,18 @@ class DockerRun(Run):
 
         assert until(broken), "no fault was ever injected"
 
+    def wait(self, seconds=PATIENCE * 2):
+        """Its exit code; its containers are looked at meanwhile."""
+        until(lambda: self.process.poll() is not None or (self.containers() and False), seconds)
+        return super().wait(1.0)
+
     def left(self, seconds=15.0):
         """As `Run.left`, and what of it is in the engine."""
 
         def in_engine():
             return ours(self.client, self.id) if self.directory else []
 
-        until(lambda: not in_engine() and not volumes(self.client) - self.volumes_before, seconds)
-        return super().left(seconds) + in_engine() + sorted(volumes(self.client) - self.volumes_before)
+        until(lambda: not in_engine() and not those_left(self.client, self.volumes), seconds)
+        # No data directory of this machine's is ours: that one is of somebody who runs locally at this moment.
+        files = [one for one in super().left(seconds) if "/chaos-pg-" not in one]
+        return files + in_engine() + those_left(self.client, self.volumes)

@@ -8,12 +8,9 @@ from contextlib import closing
 
 import pytest
 
-from chaos.environments.docker import DockerSettings, environment
 from tests.detection.docker_run import DockerRun
 from tests.detection.tiny_run import ONE, TINY, Run, one_error, tiny
-from tests.engine import load, ours, small_engine
-
-IMAGES = {variable: environment.image(DockerSettings(), key) for key, (variable, _) in environment.IMAGES.items()}
+from tests.engine import IMAGES, ours
 
 
 def run_on(place, address, config=TINY, **env):
@@ -60,21 +57,6 @@ def test_an_engine_elsewhere(tmp_path):
     run = run_on(tmp_path, "tcp://192.0.2.1:2375")
     one_error(run, 4, "on another machine", "unset DOCKER_HOST")
     assert run.left() == []
-
-
-@pytest.fixture(scope="module")
-def small(docker, tmp_path_factory):
-    """An engine of our own that holds the images: (address, its process, the directory that its disk is in, a client)."""
-    from docker import DockerClient
-
-    place = tmp_path_factory.mktemp("engine")
-    with small_engine(place) as (address, daemon), closing(DockerClient(base_url=address)) as client:
-        for name in IMAGES.values():
-            if "caddy" not in name:
-                load(client, docker, name)
-        # The edge's own image is as large as all the rest, and no test here comes to start it.
-        client.images.get(IMAGES["CHAOS_TOXIPROXY_IMAGE"]).tag("edge", "1")
-        yield address, daemon, place, client
 
 
 def on(place, kind, image=""):

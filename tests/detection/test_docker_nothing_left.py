@@ -97,9 +97,11 @@ def test_a_container_is_killed_by_somebody_else(docker, tmp_path):
     assert run.left() == []
 
 
-def test_everything_is_killed_and_the_next_run_sweeps(docker, tmp_path):
+def test_everything_is_killed_and_the_next_run_sweeps(small, tmp_path):
     """Runner, worker and watchdog at once: what then is left in the engine is removed by whoever comes next, and by nobody before."""
-    run = DockerRun(docker, tmp_path, only=TWO)
+    address, _, _, docker = small
+    env = {"DOCKER_HOST": address, "CHAOS_EDGE_IMAGE": "edge:1"}
+    run = DockerRun(docker, tmp_path, only=TWO, env=env)
     run.wait_for_fault()
     processes = [process for process, _ in run.processes()] + run_watchdogs(run)
     for process in [run.process, *processes]:
@@ -109,7 +111,7 @@ def test_everything_is_killed_and_the_next_run_sweeps(docker, tmp_path):
     assert len(ours(docker, run.id)) == 2
     other = tmp_path / "other"
     other.mkdir()
-    living = DockerRun(docker, other, only=("network.blackhole.pooled",))
+    living = DockerRun(docker, other, only=("network.blackhole.pooled",), env=env)
     living.wait_for_fault()
     assert ours(docker, run.id) == []
     swept = sweep(docker)
@@ -136,15 +138,18 @@ def run_watchdogs(run):
     return found
 
 
-def test_doctor_sweeps_and_says_so(docker, tmp_path):
-    run = DockerRun(docker, tmp_path, only=TWO)
+def test_doctor_sweeps_and_says_so(small, tmp_path):
+    address, _, _, docker = small
+    env = {"DOCKER_HOST": address, "CHAOS_EDGE_IMAGE": "edge:1"}
+    run = DockerRun(docker, tmp_path, only=TWO, env=env)
     run.wait_for_fault()
     for process in [run.process, *[one for one, _ in run.processes()], *run_watchdogs(run)]:
         process.kill()
     run.wait(5)
     tidy(run)
     assert ours(docker, run.id)
-    done = subprocess.run([sys.executable, "-m", "chaos", "doctor", "--sweep"], capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", "chaos", "doctor", "--sweep"]
+    done = subprocess.run(command, env={**os.environ, **env}, capture_output=True, text=True, check=False)
     assert f"swept  removed: container chaos-gate-{run.id}-main-" in done.stdout, done.stdout
     assert "ok     Docker" in done.stdout
     assert ours(docker, run.id) == []

@@ -1,3 +1,3 @@
 """Fixtures that several modules share."""
 
-from tests.engine import docker  # noqa: F401  (a fixture)
+from tests.engine import docker, small  # noqa: F401  (fixtures)

@@ -20,7 +20,7 @@ from chaos.environments.docker.containers import Containers, File, Plan
 from chaos.environments.docker.environment import _split
 from chaos.errors import PartFailed, PartMissing
 from chaos.processes import Reaper, free_port
-from tests.engine import ours, volumes
+from tests.engine import ours, those_left, volumes
 
 pytestmark = pytest.mark.usefixtures("docker")
 
@@ -146,7 +146,6 @@ def test_the_edge_is_a_container_that_takes_its_weights_from_here(docker, host):
 
 def test_on_a_bridge(docker, tmp_path):
     """Reached through published ports, on loopback only; and what those hide is said."""
-    before = volumes(docker)
     with started(tmp_path, "unit-bridge", docker_network="bridge") as made:
         assert made.versions["Docker"].endswith("(bridge network)")
         assert set(made.reach.hides) == {"network.refused", "network.reset"}
@@ -159,9 +158,11 @@ def test_on_a_bridge(docker, tmp_path):
         assert made.postgres.answer() == b""
         made.postgres.start()
         assert ask(made.postgres.database_url(), "SELECT 1") == 1
+        had = volumes(docker, "unit-bridge")
+        assert had
         assert len([name for name in ours(docker, "unit-bridge") if name.startswith("network")]) == 1
     assert ours(docker, "unit-bridge") == []
-    assert volumes(docker) <= before
+    assert those_left(docker, had) == []
 
 
 @pytest.mark.parametrize("kind", ["host", "bridge"])
@@ -273,10 +274,10 @@ time.sleep(600)
 """
 
 
-def owner(run_id, folder):
+def owner(run_id, folder, **more):
     """A process that owns a container: itself, and its watchdog's pid."""
     root = str(Path(__file__).parents[2])
-    env = {**os.environ, "PYTHONPATH": root}
+    env = {**os.environ, "PYTHONPATH": root, **more}
     process = subprocess.Popen(
         [sys.executable, "-c", OWNER_OF_ONE, run_id, str(folder)], stdout=subprocess.PIPE, env=env, cwd=folder, text=True
     )
@@ -294,8 +295,9 @@ def test_killed_without_a_word_the_watchdog_removes_it(docker, tmp_path):
     assert ours(docker, "unit-killed") == []
 
 
-def test_killed_with_its_watchdog_the_next_sweep_removes_it(docker, tmp_path):
-    process, guard = owner("unit-both", tmp_path)
+def test_killed_with_its_watchdog_the_next_sweep_removes_it(small, tmp_path):
+    address, _, _, docker = small
+    process, guard = owner("unit-both", tmp_path, DOCKER_HOST=address)
     os.kill(guard, signal.SIGKILL)
     process.kill()
     process.communicate()
