@@ -1,10 +1,12 @@
 """The container engine for tests: the machine's own, and a small one that may be filled, stopped and cut off."""
 
+import gc
 import os
 import shutil
 import signal
 import subprocess
 import time
+import warnings
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -22,10 +24,16 @@ IMAGES = {variable: environment.image(DockerSettings(), key) for key, (variable,
 
 def why_not(images=environment.IMAGES):
     """'' when containers can be started, else why not."""
-    try:
-        client = engine.connect()
-    except ChaosError as error:
-        return f"no engine: {error.what}"
+    reason = ""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # the client leaves a socket open when nobody answers
+        try:
+            client = engine.connect()
+        except ChaosError as error:
+            reason = f"no engine: {error.what}"
+        gc.collect()
+    if reason:
+        return reason
     for key in images:
         name = environment.image(DockerSettings(), key)
         try:
