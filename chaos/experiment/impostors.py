@@ -172,7 +172,8 @@ def _meet_twin(rig: Rig, fault: Masquerade, recording: Recording, patience: floa
 def _served(rig: Rig, healed: float) -> bool:
     """Whether the target has a session with the right server again, and answers a read."""
     rig.check_parts()
-    session = any(one.behaviour == "relay" and one.established for one in rig.path.connections(healed))
+    met = [one for one in rig.path.connections(healed) if one.behaviour == "relay" and one.tls]
+    session = any(one.established or not one.closed for one in met)  # a read that is answered says the rest
     return session and any(
         one.ok and one.kind is Kind.READ and one.started >= healed for one in rig.driver.recorder.since(healed)
     )
