@@ -108,6 +108,8 @@ def masquerade(rig: Rig, case: Case, recording: Recording, path: DatabasePath) -
 
 def _unlike(row: Row, rig: Rig) -> str:
     """Why the row is none for a target that connects as this one does; '' when it is. All of its connections so far are looked at."""
+    if row.host == ADDRESS and rig.environment.postgres.host != "localhost":
+        return "the target reaches the database by a name in a network of its own, where 127.0.0.1 is somebody else"
     wanted, missing = {
         "direct": ("direct", "the target asks for TLS with an SSLRequest, not with a ClientHello (sslnegotiation=direct)"),
         "gss": ("GSSENCRequest", "the target sends no GSSENCRequest (gssencmode=disable, or no Kerberos credentials)"),
