@@ -108,6 +108,8 @@ def masquerade(rig: Rig, case: Case, recording: Recording, path: DatabasePath) -
 
 def _unlike(row: Row, rig: Rig) -> str:
     """Why the row is none for a target that connects as this one does; '' when it is. All of its connections so far are looked at."""
+    if row.host == ADDRESS and rig.environment.postgres.host != "localhost":
+        return "the target reaches the database by a name in a network of its own, where 127.0.0.1 is somebody else"
     wanted, missing = {
         "direct": ("direct", "the target asks for TLS with an SSLRequest, not with a ClientHello (sslnegotiation=direct)"),
         "gss": ("GSSENCRequest", "the target sends no GSSENCRequest (gssencmode=disable, or no Kerberos credentials)"),
@@ -172,7 +174,8 @@ def _meet_twin(rig: Rig, fault: Masquerade, recording: Recording, patience: floa
 def _served(rig: Rig, healed: float) -> bool:
     """Whether the target has a session with the right server again, and answers a read."""
     rig.check_parts()
-    session = any(one.behaviour == "relay" and one.established for one in rig.path.connections(healed))
+    met = [one for one in rig.path.connections(healed) if one.behaviour == "relay" and one.tls]
+    session = any(one.established or not one.closed for one in met)  # a read that is answered says the rest
     return session and any(
         one.ok and one.kind is Kind.READ and one.started >= healed for one in rig.driver.recorder.since(healed)
     )

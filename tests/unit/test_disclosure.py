@@ -253,7 +253,7 @@ class TestHandshakes:
 
         assert of("5", "0") is Outcome.PASS
         assert of("5", "1") is Outcome.FAIL
-        assert of("0", "0") is Outcome.INCONCLUSIVE
+        assert of("0", "0") is Outcome.NOT_APPLICABLE
         assert handshakes.sessions(history(), LIMITS) is None
 
 
