@@ -248,7 +248,7 @@ def export_prometheus(given: str | None, output: Path | None) -> None:
 @click.option("--listen", metavar="HOST:PORT", help="serve /metrics there, for ever")
 @click.option("--text", is_flag=True, help="print what Prometheus would read, and end")
 def export_certificates(
-    servers: tuple[str, ...], files: tuple[Path, ...], expect: Path | None, wait: float, listen: str | None, text: bool
+    *, servers: tuple[str, ...], files: tuple[Path, ...], expect: Path | None, wait: float, listen: str | None, text: bool
 ) -> None:
     """Say when certificates and revocation lists end, and whether a server serves what is on its disk.
 

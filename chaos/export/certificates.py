@@ -15,13 +15,13 @@ import struct
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chaos.errors import EnvironmentFault, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from pathlib import Path
 
     from cryptography import x509
     from prometheus_client.core import GaugeMetricFamily
@@ -204,7 +204,7 @@ def exposition(watched: Watched) -> str:
     from prometheus_client import CollectorRegistry, generate_latest  # noqa: PLC0415
 
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(watched)  # type: ignore[arg-type]  # it has what a collector has to have: collect()
+    registry.register(watched)
     return generate_latest(registry).decode()
 
 
@@ -214,7 +214,7 @@ def serve(watched: Watched, listen: str) -> None:
 
     host, port = _address(listen)
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(watched)  # type: ignore[arg-type]
+    registry.register(watched)
     try:
         _, thread = start_http_server(port, addr=host, registry=registry)
     except OSError as error:

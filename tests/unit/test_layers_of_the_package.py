@@ -25,7 +25,7 @@ LAYERS = {
     "rig": BASE | EDGES | {"checks"},
     "cases": BASE | EDGES,
     "experiment": BASE | EDGES | {"checks", "rig", "cases"},
-    "rollout": BASE | EDGES | {"checks", "rig", "cases", "experiment"},
+    "rollout": BASE | EDGES | {"checks", "rig", "cases", "experiment", "gates"},
 }
 TOP = {
     "cli",
