@@ -364,6 +364,14 @@ class Rig:
         self.target.start()
         self._ready()
 
+    def renew(self) -> None:
+        """A fresh target on fresh ports, in place of one that was stopped: one that sets no SO_REUSEADDR cannot have its old ones."""
+        self.target.stop()
+        self.exit_told = False
+        self.target = self._instance(self.path, "target")
+        self.target.start()
+        self._ready()
+
     def steady(self, *, convinced: float = math.inf) -> str:
         """'' when every configured request is answered as it should be, else what was wrong last. Tries for a while.
 

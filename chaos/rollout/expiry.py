@@ -23,7 +23,7 @@ import httpx
 
 from chaos.certs import Authority, Entry, Issuer, Zoo
 from chaos.environments.local import prometheus
-from chaos.errors import PartFailed, PartMissing
+from chaos.errors import ConfigError, PartFailed, PartMissing
 from chaos.faults.wire import Impostor, Wire
 from chaos.gates import load as load_gates
 from chaos.processes import free_port
@@ -76,6 +76,7 @@ def run(rig: Rig, case: Case, recording: Recording, command: Sequence[str]) -> H
     rules = _rules(rig, room, command, facts)
     if facts["rules.read"] != "True":
         return recording.history()
+    _well_formed(tools, rules)
     with ExitStack() as ending:
         states = _states(room, limit, ending)
         own = _own_server(rig)
@@ -105,6 +106,18 @@ def _rules(rig: Rig, room: Path, command: Sequence[str], facts: dict[str, str]) 
     path = room / "rules.yml"
     _command([*command, "export", "prometheus", "-c", str(rig.config.path), "-o", str(path)])
     return path
+
+
+def _well_formed(tools: Tools, rules: Path) -> None:
+    """ConfigError when Prometheus would not load the file."""
+    done = subprocess.run([tools.promtool, "check", "rules", rules], capture_output=True, text=True, timeout=60.0, check=False)
+    if done.returncode:
+        raise ConfigError(
+            "promtool does not take these rules",
+            remedy="mend the file: promtool check rules FILE",
+            where=str(rules),
+            tail=tuple((done.stdout + done.stderr).splitlines()[-4:]),
+        )
 
 
 def _command(argv: Sequence[str]) -> None:

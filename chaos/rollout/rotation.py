@@ -100,8 +100,11 @@ class Playbook:
         }
 
     def _instance(self, name: str, path: DatabasePath) -> Instance:
-        values = self.rig.trusting(self.bundle, path)
-        return Instance(name, path, self.rig.second_instance(f"rotation-{name}", values=values, path=path))
+        return Instance(name, path, self._target(name, path))
+
+    def _target(self, name: str, path: DatabasePath) -> CommandTarget:
+        """On ports of its own, as a roll-out would have it."""
+        return self.rig.second_instance(f"rotation-{name}", values=self.rig.trusting(self.bundle, path), path=path)
 
     # -- the SOP's commands ---------------------------------------------------------------------------------------------------
 
@@ -154,6 +157,7 @@ class Playbook:
         self.facts[fact] = ""
         try:
             one.target.stop()
+            one.target = self._target(one.name, one.path)
             one.target.start()
             one.target.wait_ready(self.rig.config.target.startup_timeout)
             session = Session(self.rig.config.target, one.target.base_url, dict(one.target.values))
@@ -240,7 +244,7 @@ def run(rig: Rig, case: Case, recording: Recording, command: Sequence[str]) -> H
         rig.environment.postgres.use_certificate(good.chain_file, good.key_file)
         rig.broken.append((began, now()))
     history = replace(recording.history(), connections=connections)
-    rig.restart()
+    rig.renew()
     return history
 
 

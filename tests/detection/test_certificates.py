@@ -117,7 +117,7 @@ def test_a_rule_for_leaves_only_and_an_exporter_that_sees_no_intermediate(tried,
         "main()\n",
         encoding="utf-8",
     )
-    own = rules(tmp_path, lambda text: text.replace("_seconds - time() <= 30", '_seconds{role!="crl"} - time() <= 30'))
+    own = rules(tmp_path, lambda text: text.replace("_seconds - time() <= 30", "_seconds{role!='crl'} - time() <= 30"))
     found = tried(rules=own, command=(sys.executable, str(blind)))
     failed = {check for check, one in found.items() if one.outcome is Outcome.FAIL}
     assert failed == {"expiry.intermediate", "expiry.crl"}
