@@ -275,6 +275,22 @@ def export_certificates(
     sys.exit(1 if ended or any((*said.values(), *mismatches.values())) else 0)
 
 
+@cli.command()
+@click.option("--only", multiple=True, metavar="ROW", help="only this row of the catalogue, such as C24 (repeatable)")
+@click.option("--bundled", "names", multiple=True, metavar="NAME", help="only this one of the bundled drivers (repeatable)")
+@click.option("--driver", "given", multiple=True, metavar="NAME=COMMAND", help="one more driver, in any language (repeatable)")
+@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="matrix.html, .json and .md go there")
+@click.option("--json", "as_json", is_flag=True, help="the result as JSON on stdout; people read stderr")
+def matrix(*, only: tuple[str, ...], names: tuple[str, ...], given: tuple[str, ...], output: Path | None, as_json: bool) -> None:
+    """Put database drivers by themselves in front of hostile servers, and show what each gives away.
+
+    A driver that is not installed is listed as such. docs/driver-matrix.md says how one is added, and what was measured.
+    """
+    from chaos.matrix.command import execute  # noqa: PLC0415
+
+    execute(only=only, names=names, given=given, output=output, json_wanted=as_json)
+
+
 def main() -> None:
     """Entry point."""
     handled = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]  # nohup, or a shell's background

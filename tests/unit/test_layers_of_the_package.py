@@ -25,6 +25,7 @@ LAYERS = {
     "rig": BASE | EDGES | {"checks"},
     "cases": BASE | EDGES,
     "experiment": BASE | EDGES | {"checks", "rig", "cases"},
+    "matrix": BASE | EDGES | {"checks"},
     "rollout": BASE | EDGES | {"checks", "rig", "cases", "experiment", "gates"},
 }
 TOP = {
