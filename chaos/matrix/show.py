@@ -11,13 +11,13 @@ from rich.table import Table
 from rich.text import Text
 
 from chaos.checks.disclosure import WORDS
+from chaos.model import Rung
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from chaos.faults.wire.rows import Row
     from chaos.matrix.trials import Cell, Result
-from chaos.model import Rung
 
 SCHEMA = 1
 LETTERS = {Rung.NOTHING: "0", Rung.SSL_REQUEST: "0", Rung.CLIENT_HELLO: "0", Rung.STARTUP: "U", Rung.SCRAM_PROOF: "A"} | {
@@ -27,7 +27,7 @@ LETTERS = {Rung.NOTHING: "0", Rung.SSL_REQUEST: "0", Rung.CLIENT_HELLO: "0", Run
 SIGNS = {"holds": "·", "refuses": "R", "hangs": "H", "n/a": "-", "unproven": "?"}
 LEGEND = (
     "· holds: gave up in time, or went on where it should",
-    "U A P Q gave away: user and database name, SCRAM proof, password, query; lower case: in plaintext",
+    "U A P Q gave away: user and database name, SCRAM proof, password, query; lower case: some of it in plaintext",
     "H no end in time   R refuses what is right   - not applicable   ? unproven: its control failed",
 )
 STYLES = {"holds": "green", "gives": "bold red", "refuses": "red", "hangs": "red", "n/a": "dim", "unproven": "yellow"}
@@ -46,8 +46,11 @@ def sign(cell: Cell) -> str:
 def words(cell: Cell) -> str:
     """The same in words."""
     if cell.outcome == "gives" and not cell.row.startswith("P16"):
-        how = "in plaintext" if cell.plaintext else "inside TLS"
-        return f"gave away {WORDS[max(cell.reached, Rung.STARTUP)]} {how}"
+        furthest, clear = max(cell.reached, Rung.STARTUP), max(cell.clear, Rung.STARTUP)
+        if cell.plaintext and clear == furthest:
+            return f"gave away {WORDS[furthest]} in plaintext"
+        also = f", and {WORDS[clear]} in plaintext" if cell.plaintext else ""
+        return f"gave away {WORDS[furthest]} inside TLS{also}"
     return f"{cell.outcome}: {cell.reason}" if cell.reason else cell.outcome
 
 
@@ -126,7 +129,9 @@ def as_json(rows: Mapping[str, Row], results: Sequence[Result], facts: Mapping[s
             if name in names
         ],
         "cells": [
-            {**asdict(cell), "reached": cell.reached.name, "shown": words(cell)} for result in results for cell in result.cells
+            {**asdict(cell), "reached": cell.reached.name, "clear": cell.clear.name, "shown": words(cell)}
+            for result in results
+            for cell in result.cells
         ],
     }
 

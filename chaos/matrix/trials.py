@@ -11,13 +11,13 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import TYPE_CHECKING
 from urllib.parse import quote, urlencode
 
 from chaos.faults.wire import Wire
-from chaos.faults.wire.rows import VALID, Issue, Row, twin
+from chaos.faults.wire.rows import ROWS, VALID, Issue, Row, twin
 from chaos.matrix.drivers import Client, Driver
 from chaos.model import Rung, now
 from chaos.traffic.driver import wait_for
@@ -55,7 +55,8 @@ class Server:
 class Cell:
     """What came of one row. `outcome`: 'holds', 'gives' (something away), 'refuses' (what is right), 'hangs', 'n/a', 'unproven'.
 
-    `reached` is the highest rung of all its connections, `plaintext` whether any of them went on without TLS.
+    `reached` is the highest rung of all its connections, `plaintext` whether any of them went on without TLS, and `clear` the highest
+    rung of those.
     """
 
     driver: str
@@ -64,6 +65,7 @@ class Cell:
     outcome: str
     reached: Rung = Rung.NOTHING
     plaintext: bool = False
+    clear: Rung = Rung.NOTHING
     connections: int = 0
     seconds: float = 0.0
     answer: str = ""
@@ -188,7 +190,8 @@ class Lane:
         """'' when the driver goes on to StartupMessage with the certificate that differs by the defect alone."""
         key = f"{row.pair} {row.host} {sorted(row.client)}"
         if key not in self._pairs:
-            seen = self._trial(row, "", twin(row)(self.server.issue))
+            host = next((one.host for one in ROWS if one.entry == row.pair), row.host)
+            seen = self._trial(replace(row, host=host), "", twin(row)(self.server.issue))
             good = seen.reached >= Rung.STARTUP
             self._pairs[key] = "" if good else f"refuses {row.pair!r} as well, which has no defect: {seen.answer}"
         return self._pairs[key]
@@ -232,6 +235,7 @@ class Lane:
             outcome="",
             reached=max((one.reached for one in met if not one.cancel), default=Rung.NOTHING),
             plaintext=any(one.plaintext for one in met if not one.cancel),
+            clear=max((one.reached for one in met if one.plaintext and not one.cancel), default=Rung.NOTHING),
             connections=len(met),
             seconds=round(seconds, 2),
             answer=(answer or "").replace(self.server.password, "***"),
@@ -260,6 +264,4 @@ def judge(row: Row, cell: Cell, met: Sequence[Connection], *, hung: bool) -> tup
 
 
 def _but(cell: Cell, **change: object) -> Cell:
-    from dataclasses import replace  # noqa: PLC0415
-
     return replace(cell, **change)  # type: ignore[arg-type]

@@ -149,19 +149,20 @@ def test_cancelling():
     assert judged == ["n/a", "gives", "holds"]
 
 
+@pytest.fixture(scope="module")
+def results():
+    sound = next(one for one in drivers.bundled() if one.name == "psycopg 3")
+    chosen = [
+        driver(CARELESS, name="careless"),
+        driver(DEAD, name="dead"),
+        driver("import no_such_module_at_all", name="gone"),
+        Driver(name="sound", command=sound.command, knows=sound.knows, modes={"strict": sound.modes["strict"]}),
+    ]
+    return measure(chosen, chosen_rows(["C1", "C3", "C15", "P1", "C24", "P16"]))
+
+
 class TestAgainstRealParts:
     """One PostgreSQL for all: a careless driver, one that connects to nothing, one that is not there, and a sound one."""
-
-    @pytest.fixture(scope="class")
-    def results(self):
-        sound = next(one for one in drivers.bundled() if one.name == "psycopg 3")
-        chosen = [
-            driver(CARELESS, name="careless"),
-            driver(DEAD, name="dead"),
-            driver("import no_such_module_at_all", name="gone"),
-            Driver(name="sound", command=sound.command, knows=sound.knows, modes={"strict": sound.modes["strict"]}),
-        ]
-        return measure(chosen, chosen_rows(["C1", "C3", "C15", "P1", "C24", "P16"]))
 
     def outcomes(self, results, name, mode="strict"):
         return {
