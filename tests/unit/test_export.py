@@ -180,6 +180,13 @@ def test_promtool_agrees(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_every_family_can_be_explained():
+    from chaos.about import HOW
+    from chaos.cases import CASES
+
+    assert {case.family for case in CASES} <= set(HOW)
+
+
 def test_the_extra_names_what_the_matrix_knows():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     named = " ".join(project["optional-dependencies"]["matrix"])
