@@ -73,13 +73,13 @@ def terminal(rows: Mapping[str, Row], results: Sequence[Result]) -> Iterator[Tab
     table = Table(box=None, padding=(0, 1), show_edge=False)
     table.add_column("row", no_wrap=True)
     for number, result in enumerate((one for one in results if not one.missing), 1):
-        modes = "/".join(mode[0] for mode in result.driver.modes)
+        modes = "".join(mode[0] for mode in result.driver.modes)
         table.add_column(f"{number}\n{modes}", justify="center", no_wrap=True)
     table.add_column("what the server does, and what has to come of it", overflow="ellipsis", no_wrap=True)
     for name, title, row, cells in _lines(rows, results):
         groups: dict[str, Text] = {}
         for cell in cells:
-            groups.setdefault(cell.driver, Text()).append(sign(cell) + " ", STYLES[cell.outcome])
+            groups.setdefault(cell.driver, Text()).append(sign(cell), STYLES[cell.outcome])
         table.add_row(name, *groups.values(), f"{title} [dim]({row.must})[/dim]")
     yield table
     for number, result in enumerate((one for one in results if not one.missing), 1):

@@ -163,11 +163,15 @@ class Lane:
         self.client = Client(self.driver)
         try:
             control = self._trial(VALID, "", VALID.make(self.server.issue))
-            sick = "" if control.reached >= Rung.QUERY or control.answer == "ok" else f"cannot connect at all: {control.answer}"
+            sick = "" if control.outcome == "holds" else f"cannot connect at all: {control.answer or control.reason}"
             cells = []
             for row, verb in asked:
                 cells.append(self._cell(row, verb, sick))
                 tick()
+            again = self._trial(VALID, "", VALID.make(self.server.issue))
+            if again.outcome != "holds":  # whatever happened to it on the way, what it seemed to hold since is in doubt
+                why = f"cannot connect any more, when all rows are through: {again.answer or again.reason}"
+                cells = [_but(one, outcome="unproven", reason=why) if one.outcome == "holds" else one for one in cells]
             return cells
         finally:
             self.client.stop()
@@ -193,7 +197,7 @@ class Lane:
             host = next((one.host for one in ROWS if one.entry == row.pair), row.host)
             seen = self._trial(replace(row, host=host), "", twin(row)(self.server.issue))
             good = seen.reached >= Rung.STARTUP
-            self._pairs[key] = "" if good else f"refuses {row.pair!r} as well, which has no defect: {seen.answer}"
+            self._pairs[key] = "" if good else f"refuses {row.pair!r} as well, which has no defect: {seen.answer or seen.reason}"
         return self._pairs[key]
 
     def _host(self, row: Row) -> str:
@@ -219,7 +223,8 @@ class Lane:
         if trusting != self.client.env:
             self.client.stop()
             self.client = Client(self.driver, trusting)
-        self.client.start()
+        if not self.client.start():
+            return Cell(driver=self.driver.name, mode=self.mode, row=row.id, outcome="unproven", reason=self.client.said)
         self.wire.behave(behaviour)
         since, started = now(), time.monotonic()
         answer = self.client.ask(f"{self._url(row)} {verb}".strip(), ITERATING if row.base == "A7" else LIMIT)

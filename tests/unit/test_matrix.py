@@ -161,6 +161,21 @@ def results():
     return measure(chosen, chosen_rows(["C1", "C3", "C15", "P1", "C24", "P16"]))
 
 
+# Works for its control, and never again.
+ONCE = CARELESS.replace('print("ok", flush=True)', 'print("ok", flush=True); sys.exit(0)')
+
+
+def test_a_driver_that_gives_out_on_the_way_holds_nothing(tmp_path):
+    """It cannot be started a second time: what it did not give away after that proves nothing."""
+    mark = tmp_path / "mark"
+    code = f"import os, sys\nif os.path.exists({str(mark)!r}): sys.exit('used up')\n" + ONCE.replace(
+        "sys.exit(0)", f"open({str(mark)!r}, 'w'); sys.exit(0)"
+    )
+    command = Driver(name="one shot", command=(sys.executable, "-c", code), modes={"strict": {}})
+    found, _ = measure([command], chosen_rows(["C1", "P1"]))
+    assert {cell.outcome for cell in found[0].cells} <= {"unproven"} or found[0].missing
+
+
 class TestAgainstRealParts:
     """One PostgreSQL for all: a careless driver, one that connects to nothing, one that is not there, and a sound one."""
 
