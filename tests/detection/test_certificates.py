@@ -43,7 +43,7 @@ def test_who_verifies_nothing_trusts_the_withdrawn_authority(suite):
 
 
 def test_a_service_in_another_framework_is_rotated(suite):
-    """The control: nothing planted, another driver, no reading of the bundle at each connection."""
+    """The control: nothing planted, and a pool that is not ours (psycopg_pool), on a server that keeps its port for a while."""
     result = suite(TINY, only=("rotation",), workers=1)
     assert result.failed == set(), result.failed_checks
     assert result.code == 0, result.shown
