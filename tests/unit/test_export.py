@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from chaos.certs import Authority, Entry, Issuer, Zoo
 from chaos.cli import cli
 from chaos.environments.local import prometheus as tools
+from chaos.errors import PartMissing
 from chaos.export import certificates, prometheus
 from chaos.faults.wire import Impostor, Refuse, Wire
 from chaos.gates import load
@@ -191,3 +192,48 @@ def test_the_extra_names_what_the_matrix_knows():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     named = " ".join(project["optional-dependencies"]["matrix"])
     assert all(name in named for name in ("asyncpg", "pg8000", "psycopg2", "sqlalchemy"))
+
+
+# -- where Prometheus comes from -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def elsewhere(monkeypatch, tmp_path):
+    """Neither on PATH nor in the cache; Go is a script of the test's own."""
+    monkeypatch.setenv("CHAOS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", "/usr/bin:/bin" if not Path("/usr/bin/promtool").exists() else "/bin")
+
+    def go(script):
+        path = tmp_path / "go"
+        path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        path.chmod(0o755)
+        monkeypatch.setattr(tools, "machines_go", lambda _oldest: path)
+
+    return go
+
+
+def test_a_machine_without_it_and_without_a_network_says_so(elsewhere):
+    elsewhere('echo "dial tcp: lookup proxy: no such host" >&2; exit 1')
+    assert tools.find() is None
+    with pytest.raises(PartMissing, match="could not be had from the Go module proxy") as raised:
+        tools.ensure()
+    assert "no such host" in raised.value.render()
+    assert tools.find() is None
+
+
+def test_another_module_than_the_pinned_one_is_not_built(elsewhere):
+    elsewhere("""echo '{"Sum": "h1:something", "Dir": "/"}'""")
+    with pytest.raises(PartMissing, match="is not Prometheus"):
+        tools.ensure()
+
+
+def test_what_is_on_path_is_taken_when_it_is_new_enough(elsewhere, monkeypatch, tmp_path):
+    for name, version in {"prometheus": "2.45.1", "promtool": "2.45.1"}.items():
+        path = tmp_path / name
+        path.write_text(f"#!/bin/sh\necho '{name}, version {version} (branch: x)'\n", encoding="utf-8")
+        path.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+    found = tools.find()
+    assert (found.version, found.promtool) == ("2.45.1", tmp_path / "promtool")
+    (tmp_path / "promtool").write_text("#!/bin/sh\necho 'promtool, version 2.9.0'\n", encoding="utf-8")
+    assert tools.find() is None
