@@ -54,6 +54,8 @@ HOW = {
     "steady": "Open-loop load on planned arrival times, nothing broken; latency counts from the plan.",
     "hosts": "Every row of the host catalogue and some thousand generated hosts, as raw bytes over fresh connections.",
     "rollback": "The target with a wrong CA file is put behind the edge as a bad release; `chaos-gate rollback` has to end it.",
+    "rotation": "the commands of docs/certificate-rotation-sop.md, with two instances of the target under load",
+    "expiry": "the exported alerting rules in promtool and in a Prometheus server, on what the certificate exporter says",
 }
 
 

@@ -218,6 +218,79 @@ def compare(directories: tuple[Path, ...], last: int, markdown: bool) -> None:
     click.echo(page(runs) if markdown else text(runs), nl=False)
 
 
+@cli.group()
+def export() -> None:
+    """What operators run: alerting rules, and the exporter of certificates that they read."""
+
+
+@export.command("prometheus")
+@config_option
+@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="write it there (default: stdout)")
+def export_prometheus(given: str | None, output: Path | None) -> None:
+    """Write the Prometheus alerting rules, with the thresholds of gates.toml and of [gates] in chaos.toml."""
+    from chaos.config import load  # noqa: PLC0415
+    from chaos.export import prometheus  # noqa: PLC0415
+    from chaos.gates import load as load_gates  # noqa: PLC0415
+    from chaos.session import config_path  # noqa: PLC0415
+
+    text = prometheus.rules(load_gates(load(config_path(given)).gates))
+    if output is None:
+        click.echo(text, nl=False)
+    else:
+        output.write_text(text, encoding="utf-8")
+
+
+@export.command("certificates")
+@click.option("--server", "servers", multiple=True, metavar="HOST:PORT", help="a PostgreSQL server to look at (repeatable)")
+@click.option("--file", "files", multiple=True, type=click.Path(path_type=Path), help="a PEM file to look at (repeatable)")
+@click.option("--expect", type=click.Path(path_type=Path), help="the certificate file that the one --server has to serve")
+@click.option("--wait", type=float, default=0.0, help="with --expect: seconds in which it may begin to")
+@click.option("--listen", metavar="HOST:PORT", help="serve /metrics there, for ever")
+@click.option("--text", is_flag=True, help="print what Prometheus would read, and end")
+def export_certificates(
+    *, servers: tuple[str, ...], files: tuple[Path, ...], expect: Path | None, wait: float, listen: str | None, text: bool
+) -> None:
+    """Say when certificates and revocation lists end, and whether a server serves what is on its disk.
+
+    Exit 1 when something cannot be seen, has ended, or is not served as on disk.
+    """
+    from chaos.errors import UsageError  # noqa: PLC0415
+    from chaos.export import certificates as exporter  # noqa: PLC0415
+
+    if not servers and not files:
+        raise UsageError("nothing to look at", remedy="name a --server HOST:PORT or a --file", where="export certificates")
+    if expect is not None and len(servers) != 1:
+        raise UsageError("--expect is for one server", remedy="name exactly one --server", where="--expect")
+    expected = ((servers[0], expect),) if expect is not None else ()
+    watched = exporter.Watched(servers=servers, files=files, expect=expected)
+    if listen:
+        exporter.serve(watched, listen)
+    if text:
+        click.echo(exporter.exposition(watched), nl=False)
+        return
+    endings, said, mismatches = exporter.await_served(watched, wait)
+    for line in exporter.table(endings, said, mismatches):
+        click.echo(line)
+    ended = any(one.not_after <= time.time() for one in endings)
+    sys.exit(1 if ended or any((*said.values(), *mismatches.values())) else 0)
+
+
+@cli.command()
+@click.option("--only", multiple=True, metavar="ROW", help="only this row of the catalogue, such as C24 (repeatable)")
+@click.option("--bundled", "names", multiple=True, metavar="NAME", help="only this one of the bundled drivers (repeatable)")
+@click.option("--driver", "given", multiple=True, metavar="NAME=COMMAND", help="one more driver, in any language (repeatable)")
+@click.option("-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="matrix.html, .json and .md go there")
+@click.option("--json", "as_json", is_flag=True, help="the result as JSON on stdout; people read stderr")
+def matrix(*, only: tuple[str, ...], names: tuple[str, ...], given: tuple[str, ...], output: Path | None, as_json: bool) -> None:
+    """Put database drivers by themselves in front of hostile servers, and show what each gives away.
+
+    A driver that is not installed is listed as such. docs/driver-matrix.md says how one is added, and what was measured.
+    """
+    from chaos.matrix.command import execute  # noqa: PLC0415
+
+    execute(only=only, names=names, given=given, output=output, json_wanted=as_json)
+
+
 def main() -> None:
     """Entry point."""
     handled = [number for number in ENDING if signal.getsignal(number) is not signal.SIG_IGN]  # nohup, or a shell's background

@@ -57,6 +57,7 @@ def _looks(given: str | None) -> Iterator[Look]:
     yield _try("PostgreSQL", _postgres)
     yield _try("Toxiproxy", _toxiproxy)
     yield _try("Caddy", _caddy)
+    yield _prometheus()
     yield _disk("disk", Path(tempfile.gettempdir()))
     yield _ram()
     yield _try("ports", _ports)
@@ -91,6 +92,20 @@ def _caddy() -> str:
     from chaos.environments.local.edge import find_caddy  # noqa: PLC0415
 
     return str(find_caddy())
+
+
+def _prometheus() -> Look:
+    from chaos.environments.local import prometheus  # noqa: PLC0415
+
+    found = prometheus.find()
+    if found is not None:
+        return Look("Prometheus", "ok", f"{found.version}, {found.promtool}")
+    return Look(
+        "Prometheus",
+        "note",
+        "not there: the first nightly run builds it (3 minutes), for the alert on certificates that end",
+        "apt-get install prometheus, or python -m chaos.environments.local.prometheus",
+    )
 
 
 def _disk(what: str, place: Path) -> Look:

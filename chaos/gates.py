@@ -20,7 +20,7 @@ PROFILES = ("quick", "nightly", "soak")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Gate:
-    """One row of gates.toml. `limit` is a rate, a count or seconds, as `rule` has it; `needs` names a table of chaos.toml."""
+    """One row of gates.toml. `limit` is a rate, a count, seconds or days, as `rule` has it; `needs` names a table of chaos.toml."""
 
     id: str
     title: str
@@ -68,6 +68,8 @@ def _override(gate: Gate, value: float) -> Gate:
     if gate.rule in {"rate", "worst_class"}:
         good = gate.threshold.startswith(">=")
         return replace(gate, limit=(100 - value if good else value) / 100, threshold=f"{'>=' if good else '<='} {value:g} %")
+    if gate.id == "sec.cert_expiry":
+        return replace(gate, limit=value, threshold=f"fires at <= {value:g} days")
     return replace(gate, limit=value, threshold=f"<= {value:g}" + (" s" if gate.rule == "duration" else ""))
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 from chaos.certs import Identity, Zoo
 from chaos.checks.recovery import describe
@@ -305,9 +306,18 @@ class Rig:
             "PYTHONPATH": os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")])),
         }
 
-    def second_instance(self, name: str, *, values: Mapping[str, str] | None = None) -> CommandTarget:
-        """Another instance of the target on the twin path, not started; `values` replace placeholders (a wrong CA file)."""
-        return self._instance(self.start_path, name, values=values)
+    def second_instance(
+        self, name: str, *, values: Mapping[str, str] | None = None, path: DatabasePath | None = None
+    ) -> CommandTarget:
+        """Another instance of the target, not started, on the twin path; `values` replace placeholders (a wrong CA file)."""
+        return self._instance(path or self.start_path, name, values=values)
+
+    def trusting(self, ca_file: Path, path: DatabasePath) -> dict[str, str]:
+        """The placeholders of an instance that trusts another CA file."""
+        postgres = self.environment.postgres
+        url = postgres.database_url(path.port)
+        here, there = (quote(str(one), safe="/") for one in (postgres.ca_file, ca_file))
+        return {"ca_file": str(ca_file), "database_url": url.replace(here, there)}
 
     @cached_property
     def zoo(self) -> Zoo:
@@ -351,6 +361,14 @@ class Rig:
         """A fresh target: after a check that it did not survive, or did not recover from."""
         self.target.stop()
         self.exit_told = False
+        self.target.start()
+        self._ready()
+
+    def renew(self) -> None:
+        """A fresh target on fresh ports, in place of one that was stopped: one that sets no SO_REUSEADDR cannot have its old ones."""
+        self.target.stop()
+        self.exit_told = False
+        self.target = self._instance(self.path, "target")
         self.target.start()
         self._ready()
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from chaos.cases import known_names, select
+from chaos.cases import due, known_names, select
 from chaos.collector import Collector, Request, sweep_stale
 from chaos.defect import Defect
 from chaos.errors import ChaosError, CleanupFailed, EnvironmentFault, EvidenceUnwritable, PartMissing
@@ -24,6 +24,7 @@ from chaos.session import scratch
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from chaos.cases import Case
     from chaos.evidence.record import Run
     from chaos.terminal import Screen
 
@@ -140,8 +141,13 @@ def check_names(only: tuple[str, ...]) -> None:
             named(name, known_names() | set(load_gates()))
 
 
+def _selected(request: Request) -> list[Case]:
+    """What the request names, less what its profile leaves out."""
+    return [case for case in select(request.only) if due(case, request.only, request.profile)]
+
+
 def _workers(collector: Collector, given: int | None) -> int:
-    cases = [case for case in select(collector.request.only) if not case.absent(collector.config)]
+    cases = [case for case in _selected(collector.request) if not case.absent(collector.config)]
     if collector.config.target.url is not None:
         return 1  # one target and one proxy, which workers cannot have each for itself
     asked = given or collector.config.run.workers or min(4, 2 * (os.cpu_count() or 1))
@@ -159,11 +165,17 @@ def _header(collector: Collector, screen: Screen) -> None:
 
 def _get_parts(collector: Collector, screen: Screen) -> None:
     """What may have to be built or copied once a machine is, before the workers ask for it all at once."""
-    if collector.config.target.url is not None:
-        return
 
     def say(text: str) -> None:
         screen.phase("set up", text, None)
+
+    if any(case.family == "expiry" for case in _selected(collector.request)):
+        from chaos.environments.local import prometheus  # noqa: PLC0415  (late: not every run evaluates rules)
+
+        with contextlib.suppress(PartMissing):  # its check says so
+            prometheus.ensure(say)
+    if collector.config.target.url is not None:
+        return
 
     if collector.backend == "docker":
         from chaos.environments import docker  # noqa: PLC0415  (late: not every run has this environment)

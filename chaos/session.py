@@ -14,7 +14,7 @@ import tempfile
 import threading
 import traceback
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +26,7 @@ from chaos.evidence.store import Segment
 from chaos.gates import Gate, named
 from chaos.gates import load as load_gates
 from chaos.model import Finding, Outcome
-from chaos.rollout import drill
+from chaos.rollout import drill, expiry, rotation
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 REFERENCE = Path(__file__).parent / "targets" / "reference" / "chaos.toml"
 REPEATS = {"quick": 1, "nightly": 3}
-ONCE = {"steady", "hosts", "server", "injection"}  # repeating these adds no information that their own sample size does not give
+ONCE = {"steady", "hosts", "server", "injection", "rotation", "expiry"}  # repeating these says no more than they do at once
 LOSE = {"_remove", "remove", "__del__", "__call__"}  # callbacks of weak references, and finalizers
 COMMAND = (sys.executable, "-m", "chaos")
 
@@ -231,7 +231,7 @@ class Session:
             if hidden := rig.hides(case.id):
                 return _not_applicable(case, hidden)
             with self._turn(alone=case.family == "steady"):
-                history = experiment.run(rig, case, {"rollback": self._rollback})
+                history = experiment.run(rig, case, self._composed())
             rig.check_parts()
             findings = judge(history, self.limits)
             self.segment.append(history, findings)
@@ -251,8 +251,10 @@ class Session:
             fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
             yield
 
-    def _rollback(self, rig: Rig, case: Case, recording: experiment.Recording) -> Any:
-        return drill.run(rig, case, recording, COMMAND)
+    def _composed(self) -> dict[str, experiment.Runner]:
+        """The runners of families that are composed above experiments; each carries out commands of ours as operators would."""
+        runners = {"rollback": drill.run, "rotation": rotation.run, "expiry": expiry.run}
+        return {family: partial(run, command=COMMAND) for family, run in runners.items()}
 
     def _cause(self, error: ChaosError | None) -> ChaosError | None:
         """A part that died explains whatever went wrong after it better than the symptom does."""

@@ -92,14 +92,18 @@ class Authority:
             write(target, b"".join(self._signer(name).pem for name in issuers))
             return target
 
-    def crl(self, *, stale: bool = False) -> Path:
-        """The revocation list of 'ca' with every revoked entry in it (row C23); `stale`: nextUpdate was a day ago (C25)."""
+    def crl(self, *, stale: bool = False, days: float = 365.0) -> Path:
+        """The revocation list of 'ca' with every revoked entry in it (row C23); `stale`: nextUpdate was a day ago (C25).
+
+        `days` from now is nextUpdate; a list with another one than the default has a file of its own.
+        """
         with self._mutex:
             gone = [self.issue(entry) for entry in self.zoo.entries if entry.revoked and entry.issuer == "ca"]
             with self._locked():
-                target = self.directory / ("crl-stale.pem" if stale else "crl.pem")
+                plain = "crl.pem" if days == 365.0 else f"crl-{days:g}-days.pem"
+                target = self.directory / ("crl-stale.pem" if stale else plain)
                 pems = [identity.chain_file.read_bytes() for identity in gone]
-                write(target, build.revocation_list(self._signer("ca"), pems, stale=stale))
+                write(target, build.revocation_list(self._signer("ca"), pems, stale=stale, days=days))
             return target
 
     def _expand(self, text: str) -> str:

@@ -148,9 +148,9 @@ def leaf(entry: Entry, above: Signer | None, *, names: Sequence[str], common_nam
     return certificate.public_bytes(Encoding.PEM), _key_pem(key)
 
 
-def revocation_list(by: Signer, revoked: Sequence[bytes], *, stale: bool) -> bytes:
-    """A list of the serial numbers of the certificates `revoked` (PEM); a stale one should have been replaced a day ago."""
-    last, following = (days_from_now(-30), days_from_now(-1)) if stale else (days_from_now(-2), days_from_now(365))
+def revocation_list(by: Signer, revoked: Sequence[bytes], *, stale: bool, days: float = 365.0) -> bytes:
+    """A list of the serial numbers of the certificates `revoked` (PEM), to be replaced in `days`; a stale one was to be a day ago."""
+    last, following = (days_from_now(-30), days_from_now(-1)) if stale else (days_from_now(-2), days_from_now(days))
     builder = x509.CertificateRevocationListBuilder().issuer_name(by.certificate.subject)
     builder = builder.last_update(last).next_update(following).add_extension(_issued_by(by), critical=False)
     builder = builder.add_extension(x509.CRLNumber(1), critical=False)

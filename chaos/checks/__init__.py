@@ -10,12 +10,14 @@ from chaos.checks import (
     backoff,
     disclosure,
     errors,
+    expiry,
     handshakes,
     hosts,
     invalid,
     latency,
     recovery,
     rollback,
+    rotation,
     server,
     writes,
 )
@@ -47,6 +49,8 @@ FAMILIES: Mapping[str, tuple[Check, ...]] = {
     "server": (server.check,),
     "injection": (server.injection,),
     "rollback": (rollback.check,),
+    "rotation": (rotation.check,),
+    "expiry": (expiry.check,),
 }
 
 

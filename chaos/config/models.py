@@ -202,6 +202,12 @@ class Metrics(Model):
     path: Location = Field(default="/metrics", examples=['"/metrics"'])
 
 
+class Alerts(Model):
+    """The alerting rules that the operators run, when they are not those of `chaos-gate export prometheus`."""
+
+    rules: File = Field(examples=['"ops/rules.yml"'])
+
+
 class LogFields(Model):
     """What the target calls the fields that the suite looks for; by default what the suite calls them."""
 
@@ -267,6 +273,7 @@ class Target(Model):
     errors: Errors | None = Field(default=None, examples=['{ schema = "problem+json" }'])
     openapi: OpenApi | None = Field(default=None, examples=['{ path = "/openapi.json" }'])
     metrics: Metrics | None = Field(default=None, examples=['{ path = "/metrics" }'])
+    alerts: Alerts | None = Field(default=None, examples=['{ rules = "ops/rules.yml" }'])
     logs: Logs | None = Field(default=None, examples=['{ file = "{log_file}" }'])
     flags: Flags | None = None
     candidate: Target | None = None

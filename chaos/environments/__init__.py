@@ -101,6 +101,16 @@ class ControlledDatabase(Database, ServerControl, TlsControl, Protocol):
     """A database that everything can be done to."""
 
 
+class FileControl(ControlledDatabase, Protocol):
+    """A database server on this machine, whose files an administrator (as whom we run) can change."""
+
+    def administered(self) -> dict[str, str]:
+        """CERT_FILE and KEY_FILE that it reads now, ADMIN (a conninfo), SERVER (host:port), BIN (the directory of psql)."""
+
+    def served(self, *, verify: bool = True) -> tuple[str, str]:
+        """Fingerprint (sha256, hex) of the certificate served now, and the TLS version; fully verified unless told not to."""
+
+
 class Edge(Protocol):
     """A reverse proxy in front of named upstreams."""
 

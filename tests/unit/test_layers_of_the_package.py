@@ -25,7 +25,8 @@ LAYERS = {
     "rig": BASE | EDGES | {"checks"},
     "cases": BASE | EDGES,
     "experiment": BASE | EDGES | {"checks", "rig", "cases"},
-    "rollout": BASE | EDGES | {"checks", "rig", "cases", "experiment"},
+    "matrix": BASE | EDGES | {"checks"},
+    "rollout": BASE | EDGES | {"checks", "rig", "cases", "experiment", "gates"},
 }
 TOP = {
     "cli",

@@ -363,7 +363,7 @@ def test_without_network_it_says_in_one_breath_what_could_not_be_had(tmp_path: P
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     monkeypatch.setenv("GOPROXY", "off")
-    monkeypatch.setattr(toxiproxy, "_machines_go", lambda: None)
+    monkeypatch.setattr(toxiproxy, "machines_go", lambda: None)
     with pytest.raises(PartMissing, match=r"(?s)Toxiproxy: Go, .*could not be had.*put a toxiproxy-server 2.12.0 on PATH"):
         toxiproxy.ensure()
     assert not list(tmp_path.glob("*toxiproxy-server*"))

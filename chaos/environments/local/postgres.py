@@ -138,6 +138,17 @@ class Postgres(TlsServer):
         if not self._asked_to_stop and self.process is not None and (status := self.process.poll()) is not None:
             self._fail(f"died: exit status {status}")
 
+    def administered(self) -> dict[str, str]:
+        """See `chaos.environments.FileControl`."""
+        named = {"CERT_FILE": "crt", "KEY_FILE": "key"}
+        files = {name: str(self._data / f"server-{self._identity}.{end}") for name, end in named.items()}
+        return {
+            **files,
+            "ADMIN": self.admin_conninfo,
+            "SERVER": f"{self.host}:{self.port}",
+            "BIN": str(self._installation.bin_dir),
+        }
+
     def _put_identity(self, chain_file: Path, key_file: Path) -> None:
         """Copies of both under new names, so that one change of the configuration swaps both at once."""
         self._identity = max((int(path.stem.split("-")[1]) for path in self._data.glob("server-*.crt")), default=0) + 1

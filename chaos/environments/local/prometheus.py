@@ -1,0 +1,167 @@
+"""Prometheus and promtool: found, or built once. They run the alerting rules that operators get.
+
+    python -m chaos.environments.local.prometheus      finds or builds them, and prints where they are
+
+On PATH they are often there already (Debian's package `prometheus`). They are in no Python package, so else they are built from the
+Go module proxy as Toxiproxy is: 3 minutes, once, with 2 GB of room meanwhile. Service discovery, which takes most of the time, is
+left out by Prometheus' own build tag; nothing that evaluates rules is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from chaos.environments.local.cache import lock, user_cache
+from chaos.environments.local.toxiproxy import Say, last_words, machines_go, wheels_go
+from chaos.errors import ChaosError, PartMissing
+
+VERSION = "3.13.5"
+_MODULE = "github.com/prometheus/prometheus"
+_TAG = "v0.313.5"  # 3.13.5, as its Go module is numbered
+# The module's hash in Go's checksum database: whatever proxy it came through, this is what was built.
+SUM = "h1:5/kewqSFNlHQa9NqZxrOkXCBlEuJOvb+8gFOUxSWFv0="
+_OLDEST_GO = (1, 25)
+_OLDEST = (2, 40)  # promtool and the HTTP API have not changed since in what is used here
+_TAGS = "remove_all_sd"
+_REMEDY = (
+    "put prometheus and promtool on PATH (Debian: apt-get install prometheus), or make the network reachable and run this again"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """Where both are, and of which version."""
+
+    prometheus: Path
+    promtool: Path
+    version: str
+
+
+def find() -> Tools | None:
+    """Both on PATH, else both in the cache; None when they would have to be built."""
+    on_path = [shutil.which(name) for name in ("prometheus", "promtool")]
+    if all(on_path):
+        server, tool = (Path(str(one)) for one in on_path)
+        version = _version(tool)
+        if version and _numbers(version) >= _OLDEST and _version(server):
+            return Tools(server, tool, version)
+    kept = user_cache() / f"prometheus-{VERSION}"
+    return Tools(kept / "prometheus", kept / "promtool", VERSION) if kept.is_dir() else None
+
+
+def ensure(say: Say = lambda _: None) -> Tools:
+    """What `find` finds, else a new build into the cache; PartMissing when none can be had."""
+    found = find()
+    if found is None:
+        cache = user_cache()
+        with lock(cache / ".lock-prometheus"):
+            found = find()
+            if found is None:
+                _build(cache / f"prometheus-{VERSION}", say)
+                found = find()
+    assert found is not None
+    return found
+
+
+def _version(binary: Path) -> str:
+    """Such as '3.13.5'; '' when it does not run."""
+    try:
+        done = subprocess.run([binary, "--version"], capture_output=True, text=True, timeout=30, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    found = re.search(r"version (\d+\.\d+\S*)", done.stdout + done.stderr)
+    return found[1] if found else ""
+
+
+def _numbers(version: str) -> tuple[int, int]:
+    major, minor = version.split(".")[:2]
+    return int(major), int(re.sub(r"\D.*", "", minor) or 0)
+
+
+def _build(target: Path, say: Say) -> None:
+    try:
+        with tempfile.TemporaryDirectory(prefix="chaos-gate-build-", ignore_cleanup_errors=True) as name:
+            room = Path(name)
+            go = machines_go(_OLDEST_GO) or wheels_go(room / "go", say)
+            say(f"Prometheus {VERSION} and promtool are built with {go} (once, about 3 minutes)")
+            made = _compile(go, room)
+            making = target.with_name(f".{target.name}-{os.getpid()}")
+            try:
+                shutil.copytree(made, making)
+                making.rename(target)
+            finally:
+                shutil.rmtree(making, ignore_errors=True)
+    except OSError as error:
+        raise PartMissing(
+            f"it could not be built: {error}",
+            remedy="make room on the disk (2 GB), or set CHAOS_CACHE and TMPDIR elsewhere",
+            where="Prometheus",
+        ) from error
+
+
+def _compile(go: Path, room: Path) -> Path:
+    """Its go.mod replaces modules, which `go install MODULE@VERSION` refuses: the module is fetched, and built where it lies."""
+    env = {
+        **os.environ,
+        "CGO_ENABLED": "0",
+        "GOTOOLCHAIN": "local",
+        "GOFLAGS": "-modcacherw",  # so that it can be removed
+        "GO111MODULE": "on",
+        "GOWORK": "off",
+        "GOPATH": str(room / "path"),
+        "GOCACHE": str(room / "cache"),
+    }
+    for name in ("GOOS", "GOARCH", "GOROOT"):
+        env.pop(name, None)
+    fetched = subprocess.run(
+        [go, "mod", "download", "-json", f"{_MODULE}@{_TAG}"], env=env, cwd=room, capture_output=True, text=True, check=False
+    )
+    if fetched.returncode != 0:
+        raise PartMissing(
+            f"its source, {_MODULE} {_TAG}, could not be had from the Go module proxy",
+            remedy=_REMEDY,
+            where="Prometheus",
+            tail=last_words(fetched.stdout + fetched.stderr),
+        )
+    module = json.loads(fetched.stdout)
+    if module["Sum"] != SUM:
+        raise PartMissing(
+            f"what was fetched is not Prometheus {VERSION}: its hash is {module['Sum']}, expected {SUM}",
+            remedy="find out what the Go module proxy in GOPROXY serves",
+            where="Prometheus",
+        )
+    made = room / "made"
+    made.mkdir()
+    stamp = f"-s -w -X github.com/prometheus/common/version.Version={VERSION}"
+    options = ["-trimpath", "-buildvcs=false", "-tags", _TAGS, "-ldflags", stamp, "-o", str(made)]
+    done = subprocess.run(
+        [go, "build", *options, "./cmd/promtool", "./cmd/prometheus"],
+        env=env,
+        cwd=module["Dir"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0 or _version(made / "promtool") != VERSION:
+        raise PartMissing(
+            "it could not be built from its source", remedy=_REMEDY, where="Prometheus", tail=last_words(done.stderr)
+        )
+    return made
+
+
+if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(4))  # so that what was built half is removed
+    try:
+        print(ensure(lambda text: print(text, file=sys.stderr, flush=True)).promtool.parent)  # noqa: T201  # it is a command
+    except ChaosError as error:
+        print(error, file=sys.stderr)  # noqa: T201
+        sys.exit(error.exit_code)

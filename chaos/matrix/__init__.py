@@ -1,0 +1,1 @@
+"""`chaos-gate matrix`: the hostile servers of the catalogue against database drivers by themselves, at several settings."""
