@@ -41,6 +41,8 @@ HOW = {
     "tls-off": "PostgreSQL's TLS is switched off and its sessions closed; pg_hba allows hostssl only; then on again.",
     "backoff": "A server of an unknown authority takes the database's place, and nobody asks the target for anything: what it attempts "
     "then is its own doing. Then a few requests. Fixed pauses, attempts that do not become rarer, and storms fail.",
+    "commit-cut": "The wire logs in to PostgreSQL in the target's place, with the right certificate, and sees what is said. When the "
+    "server has committed a write, the connection is cut before the target hears of it. Then the write is looked up.",
     "locks": "All tables are locked; requests are added until no more sessions of the target come to wait; then released.",
     "slots": "The target's sessions are closed and every slot of the server is taken; then released.",
     "restart": "PostgreSQL is stopped, and started again.",

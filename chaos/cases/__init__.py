@@ -85,6 +85,18 @@ CASES: tuple[Case, ...] = (
         gates=("res.network", *ALWAYS),
         what="immediate",
     ),
+    *(
+        Case(
+            id=name,
+            family="commit-cut",
+            title=f"the answer cut right after COMMIT, {times} times",
+            gates=("res.durability", "rel.error_schema"),
+            what=str(times),
+            needs=("read", "write"),
+            nightly=nightly,
+        )
+        for name, times, nightly in (("commit-cut", 6, False), ("commit-cut-59", 59, True))
+    ),
     *WIRE,
     Case(
         id="rollback",

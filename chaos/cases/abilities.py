@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 # All that is not listed here needs the database server itself ('server').
 ABILITIES: Mapping[str, str] = {
     **dict.fromkeys(("network", "slow"), "network"),
-    **dict.fromkeys(("reconnect", "stall", "backoff", "injection"), "wire"),
+    **dict.fromkeys(("reconnect", "stall", "backoff", "injection", "commit-cut"), "wire"),
     **dict.fromkeys(("start", "rollback"), "start"),
 }
 

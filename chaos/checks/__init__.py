@@ -8,6 +8,7 @@ from dataclasses import replace
 from chaos.checks import (
     audit,
     backoff,
+    commits,
     disclosure,
     errors,
     expiry,
@@ -44,6 +45,7 @@ FAMILIES: Mapping[str, tuple[Check, ...]] = {
     "reconnect": (disclosure.check, invalid.check, _errors, disclosure.plaintext),
     "start": (disclosure.check, disclosure.plaintext),
     "backoff": (backoff.check,),
+    "commit-cut": (commits.check, _errors, disclosure.plaintext),
     "steady": (latency.check, invalid.check, _errors, writes.check, handshakes.rate, handshakes.sessions, disclosure.plaintext),
     "hosts": (_hosts, _errors, audit.check),
     "server": (server.check,),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from chaos.experiment import backoff, faults, impostors, quiet, stalls
+from chaos.experiment import backoff, commits, faults, impostors, quiet, stalls
 from chaos.experiment.core import Recording, Runner
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ RUNNERS: Mapping[str, Runner] = {
     "certificate": faults.certificate,
     "tls-off": faults.tls_off,
     "backoff": backoff.backoff,
+    "commit-cut": commits.commit_cut,
     "locks": faults.locks,
     "slots": faults.slots,
     "restart": faults.restart,

@@ -176,13 +176,16 @@ def note_exit(rig: Rig, recording: Recording) -> None:
     rig.exit_told = bool(recording.exited)
 
 
-def look_up_writes(rig: Rig, since: float) -> None:
-    """Read back every acknowledged or unknown write; unknown ones with an idempotency key are sent again first, as a client would."""
+def look_up_writes(rig: Rig, since: float, *, retried: int = RETRIED) -> None:
+    """Read back every acknowledged or unknown write; unknown ones with an idempotency key are sent again first, as a client would.
+
+    At most so many are `retried`.
+    """
     driver = rig.driver
     sent = [one for one in driver.recorder.since(since) if one.kind is Kind.WRITE]
     unknown = [one for one in sent if not one.ok and not 400 <= (one.status or 0) < 500]
     by_key = {sample.key: sample for sample in driver.samples[Kind.WRITE]}
-    for one in unknown[:RETRIED]:
+    for one in unknown[:retried]:
         sample = by_key[one.sample]
         if getattr(sample.request, "idempotency_header", None):
             driver.once(sample, unique=one.unique)

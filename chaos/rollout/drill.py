@@ -37,7 +37,8 @@ def run(rig: Rig, case: Case, recording: Recording, command: Sequence[str]) -> H
     """The drill's history: traffic through the edge, facts 'bad.from', 'bad.to', 'steady.after', 'exit'."""
     del case
     driver, facts = rig.driver, recording.facts
-    bad = rig.second_instance("bad-release", values=_wrong_ca(rig))
+    wrong = rig.identity("untrusted-ca").chain_file  # the release trusts the wrong authority
+    bad = rig.second_instance("bad-release", values=rig.trusting(wrong, rig.start_path))
     ports = {"good": rig.target.address[1], "bad": bad.address[1]}
     edge = rig.environment.edge(ports)
     direct = driver.session.base_url
@@ -77,21 +78,6 @@ def run(rig: Rig, case: Case, recording: Recording, command: Sequence[str]) -> H
         bad.stop()
         edge.stop()
     return recording.history()
-
-
-def _wrong_ca(rig: Rig) -> dict[str, str]:
-    """The authority of another identity of the zoo: the release trusts the wrong one."""
-    wrong = rig.identity("untrusted-ca").chain_file
-    postgres = rig.environment.postgres
-    url = postgres.database_url(rig.start_path.port)
-    return {"ca_file": str(wrong), "database_url": url.replace(_quoted(postgres.ca_file), _quoted(wrong))}
-
-
-def _quoted(path: Path) -> str:
-    from urllib.parse import quote  # noqa: PLC0415
-
-    text = str(path)
-    return text if "%" not in quote(text, safe="/") else quote(text, safe="/")
 
 
 def _seen(rig: Rig, since: float) -> bool:

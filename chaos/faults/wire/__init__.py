@@ -9,6 +9,7 @@ went (`chaos.model.Rung`). See `Wire`, and `behaviours` for what it can be told 
 from __future__ import annotations
 
 from chaos.faults.wire.behaviours import Behaviour, Impostor, Meddle, Refuse, Relay, Stall, Terms
+from chaos.faults.wire.commit import Fuse
 from chaos.faults.wire.server import Wire
 
-__all__ = ["Behaviour", "Impostor", "Meddle", "Refuse", "Relay", "Stall", "Terms", "Wire"]
+__all__ = ["Behaviour", "Fuse", "Impostor", "Meddle", "Refuse", "Relay", "Stall", "Terms", "Wire"]

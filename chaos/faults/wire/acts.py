@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from chaos.faults.wire import protocol
 from chaos.faults.wire.behaviours import EOF, RST, Behaviour, Impostor, Meddle, Refuse, Relay, Stall
 from chaos.faults.wire.channel import HandshakeFailed, Secure, Stream, read_packet
+from chaos.faults.wire.commit import Unanswered
 from chaos.faults.wire.login import NOT_NOW, login
 from chaos.faults.wire.observer import Observer, note_packet
 from chaos.faults.wire.protocol import AUTH_CLEARTEXT, Ladder, Packet
@@ -92,7 +93,8 @@ async def impostor(scene: Scene, behaviour: Impostor) -> None:
     elif behaviour.then == "close":
         await _not_now(scene, stream)
     elif behaviour.then == "relay":
-        await relay_inside(scene, stream, packet + rest, tls=tls)
+        through = Unanswered(stream, scene, behaviour.fuse) if behaviour.fuse else stream
+        await relay_inside(scene, through, packet + rest, tls=tls)
     else:
         await login(scene, stream, rest, then=behaviour.then, tls=tls)
 

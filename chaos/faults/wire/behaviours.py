@@ -9,6 +9,7 @@ from chaos.errors import UsageError
 
 if TYPE_CHECKING:
     from chaos.certs import Identity
+    from chaos.faults.wire.commit import Fuse
 
 EOF: Literal["eof"] = "eof"
 RST: Literal["rst"] = "rst"
@@ -52,13 +53,15 @@ class Impostor:
     'unsigned':  takes the proof for good and skips its own (A5). 'missigned': sends a wrong one (A6).
     'iterate':   asks for SCRAM with `ITERATIONS` rounds (A7).
 
-    A client that skips TLS gets the same in the clear. `label` names it in the records in place of the certificate's name.
+    A client that skips TLS gets the same in the clear. `label` names it in the records in place of the certificate's name. With 'relay'
+    and a `fuse`, the answer to a COMMIT is cut off when that is armed (`chaos.faults.wire.commit`).
     """
 
     identity: Identity
     then: Then = "close"
     label: str = ""
     terms: Terms = Terms()
+    fuse: Fuse | None = None
 
     def __post_init__(self) -> None:
         _one_of("Impostor.then", self.then, _THEN)
