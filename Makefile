@@ -29,7 +29,7 @@ chaos: $(RUN) ## set up, then chaos-gate run on the bundled service
 	@$(BIN)/chaos-gate run $(ARGS)
 
 test: $(TEST) ## set up, then every test of the product
-	@$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
 setup: $(TEST) ## only set up
 

