@@ -19,6 +19,27 @@ if TYPE_CHECKING:
 _SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
 
 
+# https://www.postgresql.org/docs/current/runtime-config.html. Dynamic shared memory of kind mmap leaves nothing in /dev/shm.
+SETTINGS = """\
+max_connections = 40
+password_encryption = 'scram-sha-256'
+ssl_min_protocol_version = 'TLSv1.2'
+dynamic_shared_memory_type = mmap
+shared_buffers = 32MB
+min_wal_size = 4MB
+max_wal_size = 64MB
+wal_level = minimal
+max_wal_senders = 0
+jit = off
+logging_collector = off
+log_destination = 'stderr'
+log_line_prefix = '%m [%p] %q%u@%d '
+log_timezone = 'UTC'
+log_connections = on
+log_disconnections = on
+"""
+
+
 class TlsServer:
     """See `chaos.environments.Database` and `TlsControl`. How its files and its process are reached is the subclass's business.
 

@@ -89,6 +89,17 @@ def _word(text: str) -> str:
     return next((word for part, word in known.items() if part in text.lower()), "error")
 
 
+def how_it_stands(link: socket.socket) -> str:
+    """Of a connection on which nobody speaks: 'open', 'closed' (FIN) or 'reset' (RST)."""
+    link.settimeout(0.2)
+    try:
+        return "open" if link.recv(1) else "closed"
+    except TimeoutError:
+        return "open"
+    except ConnectionResetError:
+        return "reset"
+
+
 class PooledProbe:
     """An established session, asked for 16 KiB now and then. Never blocks its caller longer than `PATIENCE`.
 
@@ -123,14 +134,8 @@ class PooledProbe:
         return Seen("silence", now() - started)
 
     def ended(self) -> str:
-        """How the witness' connection stands: 'open', 'closed' (FIN) or 'reset' (RST)."""
-        self._witness.settimeout(0.2)
-        try:
-            return "open" if self._witness.recv(1) else "closed"
-        except TimeoutError:
-            return "open"
-        except ConnectionResetError:
-            return "reset"
+        """How the witness' connection stands."""
+        return how_it_stands(self._witness)
 
     def _release(self) -> None:
         with contextlib.suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(self._session.fileno())) as link:

@@ -11,7 +11,7 @@ import socket
 import ssl
 from dataclasses import dataclass
 
-from chaos.faults.probe import PATIENCE, SSL_REQUEST, Seen
+from chaos.faults.probe import PATIENCE, SSL_REQUEST, Seen, how_it_stands
 from chaos.model import now
 
 
@@ -66,14 +66,8 @@ class RawEstablished:
         return shake(self._link, now())
 
     def ended(self) -> str:
-        """How the witness' connection stands: 'open', 'closed' (FIN) or 'reset' (RST)."""
-        self._witness.settimeout(0.2)
-        try:
-            return "open" if self._witness.recv(1) else "closed"
-        except TimeoutError:
-            return "open"
-        except ConnectionResetError:
-            return "reset"
+        """How the witness' connection stands."""
+        return how_it_stands(self._witness)
 
     def close(self) -> None:
         """Drop both."""

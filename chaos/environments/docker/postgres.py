@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 import psycopg
 
 from chaos.environments.docker.containers import File, Plan
-from chaos.environments.tls_server import TlsServer
+from chaos.environments.tls_server import SETTINGS, TlsServer
 from chaos.errors import PartFailed
 from chaos.processes import free_port, tail
 
@@ -25,25 +25,6 @@ _HOME = PurePosixPath("/etc/chaos-gate")
 _INSIDE = 5432  # where it listens when its port is a published one
 _START = 60.0  # s from the start to the first session; initdb is the most of it
 
-# https://www.postgresql.org/docs/current/runtime-config.html
-_SETTINGS = """\
-max_connections = 40
-password_encryption = 'scram-sha-256'
-ssl_min_protocol_version = 'TLSv1.2'
-dynamic_shared_memory_type = mmap
-shared_buffers = 32MB
-min_wal_size = 4MB
-max_wal_size = 64MB
-wal_level = minimal
-max_wal_senders = 0
-jit = off
-logging_collector = off
-log_destination = 'stderr'
-log_line_prefix = '%m [%p] %q%u@%d '
-log_timezone = 'UTC'
-log_connections = on
-log_disconnections = on
-"""
 
 # The files that we put in belong to root, and PostgreSQL refuses a key of another user's. The image's entry point does the rest.
 _ENTRY = f'chown -R postgres {_HOME} && chmod 700 {_HOME} && exec docker-entrypoint.sh "$@"'
@@ -184,7 +165,7 @@ class ContainerPostgres(TlsServer):
             "fsync": "on" if self._fsync else "off",
             "full_page_writes": "on" if self._fsync else "off",
         }
-        settings = _SETTINGS + "".join(f"{name} = {value}\n" for name, value in flags.items())
+        settings = SETTINGS + "".join(f"{name} = {value}\n" for name, value in flags.items())
         rules = [
             f"local all {ADMIN} scram-sha-256",
             f"hostnossl all {ADMIN} all scram-sha-256",

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from chaos.environments.local.template import ADMIN, APP
-from chaos.environments.tls_server import TlsServer
+from chaos.environments.tls_server import SETTINGS, TlsServer
 from chaos.errors import PartFailed
 from chaos.processes import free_port, tail
 
@@ -22,26 +22,7 @@ if TYPE_CHECKING:
     from chaos.environments.local.template import Credentials
     from chaos.processes import Process, Reaper
 
-# https://www.postgresql.org/docs/current/runtime-config.html. Dynamic shared memory of kind mmap leaves nothing in /dev/shm.
-_SETTINGS = """\
-listen_addresses = '127.0.0.1'
-max_connections = 40
-password_encryption = 'scram-sha-256'
-ssl_min_protocol_version = 'TLSv1.2'
-dynamic_shared_memory_type = mmap
-shared_buffers = 32MB
-min_wal_size = 4MB
-max_wal_size = 64MB
-wal_level = minimal
-max_wal_senders = 0
-jit = off
-logging_collector = off
-log_destination = 'stderr'
-log_line_prefix = '%m [%p] %q%u@%d '
-log_timezone = 'UTC'
-log_connections = on
-log_disconnections = on
-"""
+_SETTINGS = f"listen_addresses = '127.0.0.1'\n{SETTINGS}"
 
 
 class Postgres(TlsServer):
