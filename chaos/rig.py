@@ -31,7 +31,8 @@ from chaos.faults.raw_probe import RawProber
 from chaos.faults.toxiproxy import ProxyControl
 from chaos.faults.wire import Wire
 from chaos.ledger import NAME, Ledger
-from chaos.model import Connection, Kind, Operation, now
+from chaos.model import Kind, Operation, now
+from chaos.paths import PATHS, DatabasePath, SharedPath
 from chaos.processes import Reaper
 from chaos.targets import CommandTarget, UrlTarget
 from chaos.traffic.driver import Driver
@@ -45,52 +46,8 @@ if TYPE_CHECKING:
 
 AFTERMATH = 10.0  # s after the time in which a target has to have recovered: it may still die of what was broken
 CONVINCED = 3.0  # s after which a new target's 404 is no question of time any more
-PATHS = ("database", "start")  # the path, and its twin
 WRONG_REQUEST = {400, 401, 403, 404, 405, 406, 410, 415, 422}
 STEADY_PATIENCE = 15.0  # s in which a target that is not under any fault has to be healthy again
-
-
-@dataclass
-class DatabasePath:
-    """One way from a target to the database: a proxy that can be broken, and the wire that sees (and plays) everything behind it."""
-
-    name: str
-    wire: Wire
-    port: int
-
-    def connections(self, since: float) -> tuple[Connection, ...]:
-        """The target's connections since then; our own probes name themselves in their SNI."""
-        return tuple(one for one in self.wire.connections(since) if one.sni != PROBE_NAME)
-
-    def sever(self) -> int:
-        """Close the target's established connections; how many there were."""
-        return self.wire.sever()
-
-    def stop(self) -> None:
-        """End the wire."""
-        self.wire.stop()
-
-
-class SharedPath(DatabasePath):
-    """A proxy that others run, with no wire of ours behind it: connections can be cut, but not seen."""
-
-    def __init__(self, name: str, address: tuple[str, int], control: ProxyControl) -> None:
-        self.name, self.address, self.port = name, address, address[1]
-        self._control = control
-
-    def connections(self, since: float) -> tuple[Connection, ...]:
-        """None that could be seen from here."""
-        del since
-        return ()
-
-    def sever(self) -> int:
-        """A proxy that is disabled closes all its connections, whoever's they are; how many is not told."""
-        self._control.enable(self.name, False)
-        self._control.enable(self.name, True)
-        return 0
-
-    def stop(self) -> None:
-        """Nothing of ours."""
 
 
 @dataclass

@@ -15,7 +15,8 @@ from chaos.traffic.driver import wait_for
 if TYPE_CHECKING:
     from chaos.cases import Case
     from chaos.faults import Fault
-    from chaos.rig import DatabasePath, Rig
+    from chaos.paths import DatabasePath
+    from chaos.rig import Rig
 
 HOLD = 1.5  # s that a fault lasts at least
 BEFORE = 0.3  # s of traffic before it strikes: the control inside the same window

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from chaos.cases import Case
     from chaos.experiment.core import Recording
     from chaos.faults.wire import Behaviour
-    from chaos.rig import DatabasePath, Rig
+    from chaos.paths import DatabasePath
+    from chaos.rig import Rig
     from chaos.targets import CommandTarget
 
 SETTLE = 0.7  # s after a client's first attempt with an impostor in which a second one (a fall-back) would follow

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     from chaos.certs import Identity
     from chaos.environments import FileControl
     from chaos.experiment import Recording
-    from chaos.rig import DatabasePath, Rig
+    from chaos.paths import DatabasePath
+    from chaos.rig import Rig
     from chaos.targets import CommandTarget
 
 HOLD = 0.7  # s of load after each step, at least

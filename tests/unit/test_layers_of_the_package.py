@@ -22,11 +22,12 @@ LAYERS = {
     "evidence": {"model", "errors", "statistics", "gates", "checks"},
     "export": {"model", "errors", "statistics", "gates", "checks", "evidence"},
     **dict.fromkeys(EDGES, BASE),
-    "rig": BASE | EDGES | {"checks"},
+    "paths": BASE | {"faults"},
+    "rig": BASE | EDGES | {"checks", "paths"},
     "cases": BASE | EDGES,
-    "experiment": BASE | EDGES | {"checks", "rig", "cases"},
+    "experiment": BASE | EDGES | {"checks", "rig", "paths", "cases"},
     "matrix": BASE | EDGES | {"checks"},
-    "rollout": BASE | EDGES | {"checks", "rig", "cases", "experiment", "gates"},
+    "rollout": BASE | EDGES | {"checks", "rig", "paths", "cases", "experiment", "gates"},
 }
 TOP = {
     "cli",
