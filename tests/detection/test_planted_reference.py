@@ -26,7 +26,7 @@ DEFECTS = {
     "retries_without_backoff": ("res.backoff", "backoff.tls", ("backoff.tls",)),
     "retries_every_second": ("res.backoff", "backoff.tls", ("backoff.tls",)),
     "tries_plaintext_first": ("sec.verify_full", "P1.reconnect", ("P1.reconnect",)),
-    "takes_two_handshakes": ("sec.tls_handshake", "", ("steady",)),
+    "takes_two_handshakes": ("sec.tls_handshake", "", ("steady", "C1.reconnect", "C3.reconnect")),
     "trusts_x_forwarded_host": ("sec.unknown_host_2xx", "H35b", ()),
     "left_in_monitor_mode": ("sec.unknown_host_2xx", "H01", ()),
     "compares_the_beginning": ("sec.unknown_host_2xx", "H02", ()),
