@@ -47,14 +47,8 @@ def ask(port: int, *, patience: float = PATIENCE) -> Seen:
             link.sendall(SSL_REQUEST)
             answer = link.recv(1)
             how = {b"S": "answer", b"N": "no TLS", b"": "closed"}.get(answer, f"byte {answer!r}")
-    except ConnectionRefusedError:
-        how = "refused"
-    except ConnectionResetError:
-        how = "reset"
-    except TimeoutError:
-        how = "silence"
     except OSError as error:
-        how = error.strerror or "error"
+        how = how_it_ended(error)
     return Seen(how, now() - started)
 
 
@@ -87,6 +81,15 @@ def _word(text: str) -> str:
         "eof": "closed",
     }
     return next((word for part, word in known.items() if part in text.lower()), "error")
+
+
+def how_it_ended(error: OSError) -> str:
+    """One word for why a connection gave no answer: 'refused', 'reset', 'silence', or the system's own words."""
+    if isinstance(error, ConnectionRefusedError):
+        return "refused"
+    if isinstance(error, ConnectionResetError):
+        return "reset"
+    return "silence" if isinstance(error, TimeoutError) else error.strerror or "error"
 
 
 def how_it_stands(link: socket.socket) -> str:

@@ -11,7 +11,7 @@ import socket
 import ssl
 from dataclasses import dataclass
 
-from chaos.faults.probe import PATIENCE, SSL_REQUEST, Seen, how_it_stands
+from chaos.faults.probe import PATIENCE, SSL_REQUEST, Seen, how_it_ended, how_it_stands
 from chaos.model import now
 
 
@@ -106,12 +106,6 @@ class RawProber:
                 link.settimeout(max(0.05, PATIENCE - (now() - started)))
                 link.sendall(SSL_REQUEST)
                 how = {b"S": "answer", b"N": "answer", b"": "closed"}.get(link.recv(1), "something else")
-        except ConnectionRefusedError:
-            how = "refused"
-        except ConnectionResetError:
-            how = "reset"
-        except TimeoutError:
-            how = "silence"
         except OSError as error:
-            how = error.strerror or "error"
+            how = how_it_ended(error)
         return Seen(how, now() - started)
