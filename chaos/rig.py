@@ -22,6 +22,7 @@ from urllib.parse import quote
 
 from chaos.certs import Identity, Zoo
 from chaos.checks.recovery import describe
+from chaos.config import candidate_of
 from chaos.environments.abort import Watch
 from chaos.environments.remote import RemoteEnvironment, refusal
 from chaos.errors import Aborted, PartFailed, TargetFailed
@@ -41,7 +42,7 @@ from chaos.traffic.requests import Sample
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from chaos.config import Config
+    from chaos.config import Config, Target
     from chaos.environments import Environment
 
 AFTERMATH = 10.0  # s after the time in which a target has to have recovered: it may still die of what was broken
@@ -224,9 +225,10 @@ class Rig:
         return self._path("start")
 
     def _instance(
-        self, path: DatabasePath, name: str, *, values: Mapping[str, str] | None = None, env: Mapping[str, str] | None = None
+        self, path: DatabasePath, name: str, *, values: Mapping[str, str] | None = None, release: Target | None = None
     ) -> CommandTarget:
         postgres = self.environment.postgres
+        target = release or self.config.target
         placeholders = {
             "database_url": postgres.database_url(path.port),
             "pg_host": postgres.host,
@@ -240,13 +242,13 @@ class Rig:
         }
         work = self.run_dir / self.worker / name
         work.mkdir(parents=True, exist_ok=True)
-        runner = self.environment.runner(self.config.target.image) if self.config.target.image else None
+        runner = self.environment.runner(target.image) if target.image else None
         made = CommandTarget(
-            self.config.target,
+            target,
             placeholders={**placeholders, **(values or {})},
             reaper=runner or self.reaper,
             work_dir=work,
-            extra_env={**self._bundled_env(), **(env or {})},
+            extra_env=self._bundled_env(),
         )
         if runner is not None:
             runner.publish(int(port) for name, port in made.values.items() if name.partition(":")[0] == "port")
@@ -268,6 +270,17 @@ class Rig:
     ) -> CommandTarget:
         """Another instance of the target, not started, on the twin path; `values` replace placeholders (a wrong CA file)."""
         return self._instance(path or self.start_path, name, values=values)
+
+    def candidate(self) -> CommandTarget:
+        """[target.candidate], not started, on the target's own path and database: baseline and candidate side by side.
+
+        Its `setup` is run where it differs from the target's own: a release that brings a migration. Raises UsageError without one.
+        """
+        release = candidate_of(self.config.target)
+        made = self._instance(self.path, "candidate", release=release)
+        if release.setup != self.config.target.setup:
+            made.prepare_database()
+        return made
 
     def trusting(self, ca_file: Path, path: DatabasePath) -> dict[str, str]:
         """The placeholders of an instance that trusts another CA file."""
