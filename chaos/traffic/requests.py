@@ -121,7 +121,7 @@ async def send(
     text = ""
     started = now()
     try:
-        answer = await _within(deadline, exchange(request), lambda: stall(started, now()))
+        answer = await within(deadline, exchange(request), lambda: stall(started, now()))
     except (TimeoutError, h11.RemoteProtocolError, OSError) as exception:
         error, layer = classify(exception), Layer.NOBODY
     else:
@@ -164,7 +164,7 @@ async def send(
     )
 
 
-async def _within(deadline: float, work: Coroutine[object, object, T], stalled: Callable[[], float]) -> T:
+async def within(deadline: float, work: Coroutine[object, object, T], stalled: Callable[[], float]) -> T:
     """What `work` returns, or TimeoutError after `deadline` seconds plus those `stalled()` meanwhile (at most twice as many)."""
     started = now()
     task = asyncio.ensure_future(work)
