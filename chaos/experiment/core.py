@@ -5,10 +5,11 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from chaos.errors import CleanupFailed
+from chaos.experiment import description, private
 from chaos.model import Effect, History, Kind, Operation, Window, now
 from chaos.traffic.driver import wait_for
 
@@ -35,16 +36,27 @@ class Recording:
         self.facts |= {f"once.{key}": str(count) for key, count in rig.once.items()}
         self.path: DatabasePath | None = getattr(rig, "path", None)
         self.extra: tuple[Operation, ...] = ()
+        # Error answers since the last history (the first start, a restart): of no experiment, and looked at all the same.
+        between = rig.driver.recorder.since(rig.driver.recorder.taken)
+        self.unseen = tuple(
+            replace(one, kind=Kind.PREPARE) for one in between if one.finished < self.started and (one.status or 0) >= 400
+        )
+        self.templates = description.templates(rig)
         self.exited = ""
 
     def history(self, control: str = "") -> History:
-        """Frozen, as it stands."""
+        """Frozen, as it stands; what may not be told is not in it any more."""
+        recorder = self.rig.driver.recorder
+        operations = private.marked((*self.unseen, *recorder.since(self.started), *self.extra), private.known(self.rig))
+        recorder.taken = now()
+        if self.templates:
+            self.facts["routes"] = private.routes(operations, self.templates)
         return History(
             experiment=self.case.id,
             started=self.started,
             finished=now(),
             windows=tuple(self.windows),
-            operations=self.rig.driver.recorder.since(self.started) + self.extra,
+            operations=operations,
             connections=self.path.connections(self.started) if self.path else (),
             control=control,
             exited=self.exited,

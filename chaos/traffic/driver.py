@@ -48,6 +48,7 @@ class Recorder:
 
     def __init__(self) -> None:
         self._operations: list[Operation] = []
+        self.taken = 0.0  # until when they are in a history
 
     def add(self, operation: Operation) -> None:
         """Append one (list.append is atomic)."""

@@ -204,9 +204,9 @@ def test_judge_counts_the_applications_errors_only() -> None:
     assert finding is not None
     assert (finding.check, finding.gate, finding.n, finding.bad) == ("errors.network.refused", "rel.error_schema", 10, 1)
     assert finding.outcome is Outcome.FAIL
-    assert "1 x GET /items/* 400: media type text/plain" in finding.detail
-    assert "1 x 400 by the server in another form" in finding.detail
-    assert "1 x 502 by the edge in the schema" in finding.detail
+    assert "1 x GET /items/* 400 (application): media type text/plain" in finding.detail
+    assert "1 x 400 by the server, for the application never saw the request, in another form" in finding.detail
+    assert "1 x 502 by the edge, for the application never saw the request" in finding.detail
     assert "no" in finding.examples[0]
 
 
