@@ -9,6 +9,7 @@ from chaos.checks import (
     audit,
     backoff,
     commits,
+    contract,
     disclosure,
     errors,
     expiry,
@@ -49,6 +50,7 @@ FAMILIES: Mapping[str, tuple[Check, ...]] = {
     "rollback": (rollback.check,),
     "rotation": (rotation.check,),
     "expiry": (expiry.check,),
+    "contract": (contract.check,),
 }
 
 

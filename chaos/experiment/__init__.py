@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from chaos.experiment import backoff, commits, faults, impostors, quiet, stalls
+from chaos.experiment import backoff, commits, contract, faults, impostors, quiet, stalls
 from chaos.experiment.core import Recording, Runner
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ RUNNERS: Mapping[str, Runner] = {
     "hosts": quiet.hosts,
     "server": quiet.server,
     "injection": quiet.injection,
+    "contract": contract.contract,
 }
 
 # Families whose faults write themselves down, each when it is injected. All others do so here, as a whole.

@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 SHORTEST = 8  # characters: a shorter value also stands in ordinary text
 DEEPEST = 3  # parts of a path on this machine: '/app/src' may also be a route
 _CREDENTIAL = re.compile(r"authorization|cookie|token|secret|passw|api-?key|session|credential", re.IGNORECASE)
-_SECRET = re.compile(r"(?:SECRET|TOKEN|PASSWORD|PASSWD|PWD|DSN|(?:API|SECRET|PRIVATE|ACCESS|ENCRYPTION|SIGNING)_?KEY)$", re.IGNORECASE)
+_SECRET = re.compile(
+    r"(?:SECRET|TOKEN|PASSWORD|PASSWD|PWD|DSN|(?:API|SECRET|PRIVATE|ACCESS|ENCRYPTION|SIGNING)_?KEY)$", re.IGNORECASE
+)
 _LOGIN = re.compile(r"\w+://[^/\s:@]*:[^/\s@]+@")
 _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 
@@ -35,12 +37,12 @@ _LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 def known(rig: Rig) -> Mapping[str, str]:
     """Value -> what it is ("the database's password"). Values that the target's own requests hold in their URLs are left out."""
     target = rig.config.target
-    found = [*_database(rig), *_machine(rig), *_configured(target, rig.driver.session.values)]
+    values = rig.driver.session.values
+    releases = (target, target.candidate) if target.candidate else (target,)
+    found = [*_database(rig), *_machine(rig), *(pair for one in releases for pair in _configured(one, values))]
     said = " ".join(one.path for one in (*target.read, *target.write, *target.invalid))
     public = {*(target.hosts.allowed if target.hosts else ()), target.name}
-    return {
-        value: what for value, what in found if len(value) >= SHORTEST and value not in said and value not in public
-    }
+    return {value: what for value, what in found if len(value) >= SHORTEST and value not in said and value not in public}
 
 
 def _database(rig: Rig) -> Iterator[tuple[str, str]]:
