@@ -77,10 +77,11 @@ _INSIDE = {
 }
 _FILES = {
     "the path of a file of the service": (
-        r"(?<![\w/:.-])/(?:usr|opt|home|root|srv|var|etc|tmp|app|code|workspace|build|site-packages)/(?:[\w.@~+-]+/)*[\w.@~+-]+"
-        r"\.(?:py|rb|[cm]?js|tsx?|java|kt|go|php|jar|war|so|dll|conf|cnf|ini|env|log|sock|cs|rs|exs?)\b"
-        r"|(?<![\w/:.-])/(?:usr/(?:local/)?(?:lib|share|bin)|var/(?:lib|run|log|www)|opt/[\w.-]+|home/[\w.-]+)/[\w.@~+-]+/[\w.@~+-]+"
-        r"|\b[A-Z]:\\(?:[\w .-]+\\)+[\w .-]+"
+        r"(?<![\w/:.-])/(?:usr|opt|home|root|srv|var|etc)/(?:[\w.@~+-]+/)*[\w.@~+-]+"
+        r"\.(?:py|rb|[cm]?js|tsx?|java|kt|go|jar|war|so|conf|cnf|ini|env|log|sock|cs|rs|exs?)\b"
+        r"|(?<![\w/:.-])/(?:app|code|workspace|build|tmp)/(?:[\w.@~+-]+/)*[\w.@~+-]+\.(?:py|rb|java|kt|go|jar|war|so|cs|rs|exs?|sock)\b"
+        r"|(?<![\w/:.-])/(?:usr/(?:local/)?(?:lib|share|bin)|var/(?:lib|run|log|www))/[\w.@~+-]+"
+        r"|\b[A-Z]:\\{1,2}(?:[\w .-]+\\{1,2})+[\w .-]+"
     ),
 }
 OPENS, CLOSES = "\N{LEFT WHITE SQUARE BRACKET}", "\N{RIGHT WHITE SQUARE BRACKET}"  # around what a recorder put in a value's place
