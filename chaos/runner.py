@@ -195,7 +195,7 @@ def _compares(collector: Collector) -> bool:
     """Whether there are two descriptions to be compared."""
     target = collector.config.target
     chosen = any(case.family == "contract" for case in _selected(collector.request))
-    return chosen and target.candidate is not None and target.openapi is not None
+    return chosen and target.openapi is not None and (target.candidate is not None or target.contract is not None)
 
 
 def _pytest(collector: Collector) -> None:

@@ -125,7 +125,7 @@ CASES: tuple[Case, ...] = (
         family="contract",
         title="the candidate's API beside the baseline's",
         gates=("rel.api_contract",),
-        needs=("read", "candidate"),
+        either=("candidate", "contract"),
         injects=False,
         nightly=True,
     ),

@@ -2,7 +2,8 @@
 
 Asked are the reads, writes, read-backs and invalid requests of chaos.toml, a route that nobody has, and what the description says can
 be read without a parameter; each several times, in turns (A-B-B-A), so that what changes meanwhile changes for both. Where a
-difference shows, twice as often. The descriptions of both are compared by oasdiff.
+difference shows, twice as often. The descriptions of both are compared by oasdiff. Without a candidate the target is held against what
+was recorded of it ([target] contract).
 """
 
 from __future__ import annotations
@@ -14,26 +15,26 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from chaos.checks.contract import check as judged
 from chaos.checks.errors import CANDIDATE
-from chaos.checks.limits import Limits
 from chaos.checks.shapes import compare
 from chaos.config import Request, candidate_of
 from chaos.environments.local import oasdiff
-from chaos.errors import ConfigError, TargetFailed
+from chaos.errors import ConfigError, EvidenceUnwritable, TargetFailed
 from chaos.experiment import description as describing
 from chaos.experiment.asking import Asked, ask
 from chaos.experiment.claims import NOTHING, Claims
 from chaos.experiment.differ import difference
-from chaos.model import History, Kind, Outcome
+from chaos.experiment.recorded import Recorded
+from chaos.model import Kind
 from chaos.traffic.requests import Sample, Session, prepare, read_back_sample
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from chaos.cases import Case
+    from chaos.config import Target
     from chaos.experiment.core import Recording
-    from chaos.model import Operation
+    from chaos.model import History, Operation
     from chaos.rig import Rig
     from chaos.targets import CommandTarget
     from chaos.traffic.openapi import Description
@@ -48,45 +49,87 @@ UNKNOWN = "/chaos-gate-unknown-path"
 class Release:
     """One side: its session, its description (or what is wrong with it), and all that it answered, by request."""
 
-    name: str
     session: Session
+    target: Target
+    client: str = ""
     description: Description | None = None
     wrong: str = ""
     answers: dict[str, list[Asked]] = field(default_factory=lambda: defaultdict(list))
+    checked: int = 0
+
+    def recorded(self) -> Recorded:
+        """What is known of it so far."""
+        shapes = {}
+        for key, answers in self.answers.items():
+            half = len(answers) // 2
+            shapes[key] = {"all": _shape(answers), "first": _shape(answers[:half]), "second": _shape(answers[half:])}
+        return Recorded(shapes=shapes, description=self.description, wrong=self.wrong, claims=self._claims())
+
+    def _claims(self) -> dict[str, str]:
+        """Where its answers contradict its description -> an example."""
+        found: dict[str, str] = {}
+        if self.description is not None:
+            claims = Claims(self.description)
+            for one in (each for answers in self.answers.values() for each in answers if each.lasting):
+                path = one.operation.path if "://" in one.operation.path else one.path
+                found |= claims.contradicted(one.operation.method, path, int(one.operation.status or 0), one.media, one.value)
+            self.checked = claims.checked
+        return found
 
 
 def contract(rig: Rig, case: Case, recording: Recording) -> History:
-    """Facts: 'shapes', 'document' and 'claims', as JSON (chaos.checks.contract). The files are kept in the evidence as well."""
+    """Facts: 'shapes', 'document' and 'claims', as JSON (chaos.checks.contract). Files of them are kept in the evidence as well."""
     del case
+    here = Release(rig.driver.session, rig.config.target)
+    if rig.config.target.candidate is None:
+        return _by_record(rig, recording, here)
     if not rig.ours:
         recording.facts["absent"] = "needs another instance of the target, and it runs elsewhere ([target] url)"
         return recording.history()
     made = rig.candidate()
     try:
-        made.start()
-        try:
-            releases = _releases(rig, made)
-        except TargetFailed as error:
-            return _not_there(recording, error)
-        _compare(rig, recording, releases)
+        there = _started(rig, made)
+        _describe(rig, here, there)
+        _compare(rig, recording, here.recorded, there, (here, there))
+    except TargetFailed as error:
+        return _not_there(recording, error)
     finally:
         made.stop()
+    _keep(rig, here.recorded(), "baseline")
     return recording.history()
 
 
-def _releases(rig: Rig, made: CommandTarget) -> tuple[Release, Release]:
-    """Both releases ready, each with what its own log-in returned."""
-    candidate = candidate_of(rig.config.target)
-    made.wait_ready(candidate.startup_timeout)
-    session = Session(candidate, made.base_url, dict(made.values))
-    rig.driver.call(prepare(session, candidate.prepare, deadline=rig.driver.deadline))
-    found = (Release("baseline", rig.driver.session), Release(CANDIDATE, session))
-    for release, target in zip(found, (rig.config.target, candidate), strict=True):
+def _by_record(rig: Rig, recording: Recording, here: Release) -> History:
+    """Without a candidate, the target itself beside what was recorded of it before; recorded now where nothing was."""
+    place = rig.config.target.contract
+    assert place is not None  # the case does not apply without either
+    _describe(rig, here)
+    if place.exists():
+        before = Recorded.read(place)
+        _compare(rig, recording, lambda: before, here, (here,))
+    else:
+        recording.extra = tuple(_rounds(rig, (here,), _samples(rig, here.description), ROUNDS))
+        here.recorded().write(place)
+        recording.facts["absent"] = f"nothing to compare with yet: the contract was recorded in {place.name}"
+    return recording.history()
+
+
+def _started(rig: Rig, made: CommandTarget) -> Release:
+    """The candidate, ready, with what its own log-in returned."""
+    target = candidate_of(rig.config.target)
+    made.start()
+    made.wait_ready(target.startup_timeout)
+    session = Session(target, made.base_url, dict(made.values))
+    rig.driver.call(prepare(session, target.prepare, deadline=rig.driver.deadline))
+    return Release(session, target, CANDIDATE)
+
+
+def _describe(rig: Rig, *releases: Release) -> None:
+    for release in releases:
         try:
-            release.description = describing.load(rig.driver, target, release.session)
+            release.description = describing.load(rig.driver, release.target, release.session)
         except ConfigError as error:
             release.wrong = f"{error.where}: {error.what}" if error.where else error.what
-    return found
 
 
 def _not_there(recording: Recording, error: TargetFailed) -> History:
@@ -97,28 +140,35 @@ def _not_there(recording: Recording, error: TargetFailed) -> History:
     return recording.history()
 
 
-def _compare(rig: Rig, recording: Recording, releases: tuple[Release, Release]) -> None:
-    baseline = releases[0]
-    samples = {_key(one): one for one in _samples(rig, baseline.description)}
-    operations = [*_rounds(rig, releases, samples.values(), ROUNDS)]
-    recording.facts["shapes"] = json.dumps(_shapes(releases))
-    if _broken(recording.facts):
-        differing = [one for key, one in samples.items() if _differs(releases, key)]
-        operations += _rounds(rig, releases, differing, ROUNDS)
-        recording.facts["shapes"] = json.dumps(_shapes(releases))
+def _compare(rig: Rig, recording: Recording, before: Callable[[], Recorded], after: Release, asked: tuple[Release, ...]) -> None:
+    """Ask `asked` everything, and what shows a difference as often again; then both sides as facts."""
+    samples = {_key(one): one for one in _samples(rig, asked[0].description)}
+    operations = [*_rounds(rig, asked, samples.values(), ROUNDS)]
+    differing = [samples[key] for key, one in _sides(before(), after.recorded()).items() if _differs(one)]
+    operations += _rounds(rig, asked, differing, ROUNDS)
     recording.extra = tuple(operations)
-    recording.facts |= _described(rig, releases)
-    _keep(rig, recording, releases)
+    old, new = before(), after.recorded()
+    recording.facts["shapes"] = json.dumps(_sides(old, new))
+    recording.facts |= _described(rig, old, new, sum(one.checked for one in asked))
+    _keep(rig, new, "candidate")
 
 
-def _broken(facts: dict[str, str]) -> bool:
-    history = History(experiment="contract", started=0.0, facts=facts)
-    return any(one.outcome is Outcome.FAIL for one in judged(history, Limits()))
+def _sides(before: Recorded, after: Recorded) -> dict[str, Any]:  # JSON, as chaos.checks.contract has it
+    """Requests that only one of the two was asked are left out: chaos.toml was another one when that was recorded."""
+    return {
+        key: {
+            "baseline": one["all"],
+            "first": one["first"],
+            "second": one["second"],
+            "candidate": after.shapes[key]["all"],
+        }
+        for key, one in before.shapes.items()
+        if key in after.shapes
+    }
 
 
-def _differs(releases: tuple[Release, Release], key: str) -> bool:
-    first, second = (_shape(one.answers[key]) for one in releases)
-    return any(one.breaking for one in compare(first, second)) if first else False
+def _differs(sides: dict[str, Any]) -> bool:
+    return bool(sides["baseline"]) and any(one.breaking for one in compare(sides["baseline"], sides["candidate"]))
 
 
 # -- asking ------------------------------------------------------------------------------------------------------------------------
@@ -149,15 +199,15 @@ def _key(sample: Sample) -> str:
     return f"{sample.request.method} {sample.request.path} ({sample.key})"
 
 
-def _rounds(rig: Rig, releases: tuple[Release, Release], samples: Iterable[Sample], rounds: int) -> Iterator[Operation]:
+def _rounds(rig: Rig, releases: tuple[Release, ...], samples: Iterable[Sample], rounds: int) -> Iterator[Operation]:
     """Every request to both, in turns; what was sent is yielded, for the checks that look at every answer."""
     chosen = list(samples)
     for turn in range(rounds):
         for sample in chosen:
-            for release in releases if turn % 2 else releases[::-1]:
+            for release in releases[::-1] if turn % 2 else releases:
                 if _given_up(release.answers[_key(sample)]):
                     continue
-                asked = ask(rig.driver, release.session, sample, client=release.name)
+                asked = ask(rig.driver, release.session, sample, client=release.client)
                 release.answers[_key(sample)].append(asked)
                 yield asked.operation
 
@@ -168,20 +218,6 @@ def _given_up(answers: list[Asked]) -> bool:
 
 
 # -- what is kept ------------------------------------------------------------------------------------------------------------------
-
-
-def _shapes(releases: tuple[Release, Release]) -> dict[str, Any]:  # JSON
-    baseline, candidate = releases
-    found = {}
-    for key, answers in baseline.answers.items():
-        half = len(answers) // 2
-        found[key] = {
-            "baseline": _shape(answers),
-            "first": _shape(answers[:half]),
-            "second": _shape(answers[half:]),
-            "candidate": _shape(candidate.answers[key]),
-        }
-    return found
 
 
 def _shape(answers: list[Asked]) -> dict[str, Any]:
@@ -220,47 +256,27 @@ def _schema(values: list[Any]) -> dict[str, Any] | None:
     return made
 
 
-def _described(rig: Rig, releases: tuple[Release, Release]) -> dict[str, str]:
-    """The facts about the descriptions; none where neither release has one."""
-    before, after = releases
-    if not any(one.description or one.wrong for one in releases):
+def _described(rig: Rig, before: Recorded, after: Recorded, checked: int) -> dict[str, str]:
+    """The facts about the descriptions; none where neither side has one."""
+    if not any(one.description or one.wrong for one in (before, after)):
         return {}
     told: dict[str, Any] = {}
-    if before.wrong or before.description is None:
-        told["broken"] = before.wrong or "the baseline has none"
-    elif after.wrong or after.description is None:
-        told["lost"] = after.wrong or "the candidate has none"
+    if before.description is None:
+        told["broken"] = before.wrong or "there was none"
+    elif after.description is None:
+        told["lost"] = after.wrong or "there is none"
     else:
         told = difference(before.description, after.description, room=rig.run_dir / rig.worker, tool=oasdiff.ensure)
-    return {"document": json.dumps(told), **_claims(releases)}
+    facts = {"document": json.dumps(told)}
+    if before.description is not None and after.description is not None:
+        claims = {"checked": checked, "baseline": dict(before.claims), "candidate": dict(after.claims)}
+        facts["claims"] = json.dumps(claims)
+    return facts
 
 
-def _claims(releases: tuple[Release, Release]) -> dict[str, str]:
-    if any(one.description is None for one in releases):
-        return {}
-    told: dict[str, Any] = {"checked": 0}
-    for release in releases:
-        assert release.description is not None
-        claims = Claims(release.description)
-        found: dict[str, str] = {}
-        for one in (each for answers in release.answers.values() for each in answers if each.lasting):
-            operation = one.operation
-            path = operation.path if "://" in operation.path else one.path
-            found |= claims.contradicted(operation.method, path, int(operation.status or 0), one.media, one.value)
-        told[release.name] = found
-        told["checked"] += claims.checked
-    return {"claims": json.dumps(told)}
-
-
-def _keep(rig: Rig, recording: Recording, releases: tuple[Release, Release]) -> None:
-    """Descriptions and shapes as files beside the store: the contract, for people and for other tools."""
-    if rig.evidence is None:
-        return
-    room = rig.evidence / "contract"
-    with suppress(OSError):  # the facts have it all
-        room.mkdir(exist_ok=True)
-        (room / "shapes.json").write_text(json.dumps(json.loads(recording.facts["shapes"]), indent=1), encoding="utf-8")
-        for one in releases:
-            if one.description is not None:
-                text = json.dumps(one.description.document, indent=1)
-                (room / f"{one.name}.openapi.json").write_text(text, encoding="utf-8")
+def _keep(rig: Rig, recorded: Recorded, name: str) -> None:
+    """The contract of one side, beside the store, for people and for other tools."""
+    if rig.evidence is not None:
+        with suppress(OSError, EvidenceUnwritable):  # the facts have what the findings are made of
+            (rig.evidence / "contract").mkdir(exist_ok=True)
+            recorded.write(rig.evidence / "contract" / f"{name}.json")

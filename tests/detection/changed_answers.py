@@ -6,13 +6,16 @@ import re
 import sys
 from dataclasses import replace
 
+from starlette.responses import Response
+
 from chaos.targets.reference.__main__ import serve
 from chaos.targets.reference.app import build_app
 from chaos.targets.reference.settings import Settings
 
 TRACE = 'Traceback (most recent call last):\n  File "/srv/orders/items.py", line 12, in listed\n    row = rows[0]\nIndexError'
 PROBLEM = {"type": "about:blank", "title": "Not Found", "status": 404, "detail": "There is nothing here."}
-ITEM = re.compile(r"/(?:api|provider/v1)/items/[^/]+")
+ITEM = re.compile(r"/api/items/[1-9]\d{0,9}")
+PAGE = "<html><h1>Internal Server Error</h1></html>"
 
 
 class Answer:
@@ -36,7 +39,7 @@ class Answer:
         if self.status >= 300 or "/items" not in self.path:
             return []
         value = self.json
-        return value["items"] if "items" in value else [value]
+        return value.get("items", [value])
 
     def each_item(self, change):
         """Every item changed in place."""
@@ -164,10 +167,13 @@ def in_detail(text):
 
 
 def html_500_on_one_route(answer, pool):
-    """While the database is away, one route shows the server's own page."""
-    if ITEM.fullmatch(answer.path) and answer.method == "GET" and answer.status == 503:
-        answer.status, answer.body = 500, b"<html><h1>Internal Server Error</h1></html>"
-        answer.headers["content-type"] = "text/html"
+    """While the database is away, one route shows the server's own page, at once."""
+
+
+def page_instead(scope, pool):
+    """That page, when it is due."""
+    away = pool.counts["idle"] + pool.counts["busy"] == 0
+    return Response(PAGE, 500, media_type="text/html") if away and ITEM.fullmatch(scope["path"]) else None
 
 
 def long_trace(answer, pool):
@@ -214,6 +220,10 @@ def changed(app, change):
     async def gate(scope, receive, send):
         if scope["type"] != "http":
             await inner(scope, receive, send)
+            return
+        page = page_instead(scope, app.pool) if change is html_500_on_one_route else None
+        if page is not None:
+            await page(scope, receive, send)
             return
         asked, sent = bytearray(), []
 

@@ -51,6 +51,8 @@ def planted(place, *, target=None, candidate=None):
     raw["target"]["headers"] = {"Authorization": f"Bearer {TOKEN}"}
     raw["target"]["setup"] = [[sys.executable, *raw["target"]["setup"][0][1:]]]
     raw["target"]["start"] = [sys.executable, str(SERVICE), target or "as_it_is", "{port}"]
+    if target == "html_500_on_one_route":  # and it is that route which is read
+        raw["target"]["read"] = raw["target"]["read"][:1]
     if candidate:
         raw["target"]["candidate"] = {"start": [sys.executable, str(SERVICE), candidate, "{port}"], "env": {"RELEASE": "v2"}}
     made = place / "chaos.toml"

@@ -132,7 +132,7 @@ def test_values_of_one_answer_make_no_group_of_their_own():
     assert of_errors(history(*told)).groups == (("GET /items/* 503 (application): it tells SQL", 3),)
 
 
-SECRET = "s3cr3t/token-of-the-run"  # noqa: S105  (made up)
+SECRET = "s3cr3t/token-of-the-run"
 
 
 @pytest.mark.parametrize("written", [SECRET, SECRET.replace("/", "\\/"), SECRET.replace("/", "%2F")])
