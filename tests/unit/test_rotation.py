@@ -44,6 +44,8 @@ def read(at, *, ok=True):
         started=at,
         finished=at + 0.01,
         status=200 if ok else 503,
+        media_type="application/problem+json",
+        body='{"status": 503}',
         ok=ok,
         client="reader 0",
     )
