@@ -79,6 +79,7 @@ def under_fault(rig: Rig, recording: Recording, plan: Plan) -> History:
     driver.begin_clients(rig.live)
     try:
         time.sleep(BEFORE)
+        driver.witness([one for one in driver.recorder.since(recording.started) if one.kind is Kind.WRITE and one.ok])
         _window(rig, recording, plan)
         healed = recording.windows[-1].healed
         _await_recovery(rig, healed)

@@ -40,6 +40,9 @@ DEFECTS = {
     "asks_the_database_before_it_reads_the_body": ("rel.no_400_to_500", "invalid.network.refused.pooled", ()),
     "acknowledges_and_forgets": ("res.durability", "writes.network.refused.pooled", ()),
     "ignores_the_idempotency_key": ("res.durability", "writes.steady", ("steady",)),
+    "looks_the_key_up_first": ("res.durability", "writes.steady", ("steady",)),
+    "lists_nothing_in_an_outage": ("res.durability", "writes.network.refused.pooled", ()),
+    "answers_from_an_old_copy_in_an_outage": ("res.durability", "writes.network.refused.pooled", ()),
     "every_query_takes_its_time": ("rel.p95", "p95.steady", ("steady",)),
 }
 

@@ -168,6 +168,39 @@ class TestWrites:
     def test_nothing_looked_up(self):
         assert self.check(self.write("a")).outcome is Outcome.INCONCLUSIVE
 
+    def test_a_good_answer_in_the_outage_without_what_was_written_before_it(self):
+        before = op(Kind.WRITE, at=-0.9, status=201, unique="a")
+        found = self.check(before, op(Kind.READ_BACK, at=1, unique="a", occurrences=0), self.shown("a", 1))
+        assert found.outcome is Outcome.FAIL
+        assert "1 good answers without a write" in found.detail
+
+    @pytest.mark.parametrize(
+        "back",
+        [
+            op(Kind.READ_BACK, at=1, status=503, unique="a", occurrences=-1),  # an error is honest
+            op(Kind.READ_BACK, at=1, unique="a", occurrences=1),
+            op(Kind.READ_BACK, at=-0.8, unique="a", occurrences=0),  # on its way still, and nothing was broken yet
+        ],
+    )
+    def test_what_is_no_denial(self, back):
+        before = op(Kind.WRITE, at=-0.9, status=201, unique="a")
+        assert self.check(before, back, self.shown("a", 1)).outcome is Outcome.PASS
+
+    def test_what_was_denied_and_never_shown_again_is_lost_once(self):
+        before = op(Kind.WRITE, at=-0.9, status=201, unique="a")
+        found = self.check(before, op(Kind.READ_BACK, at=1, unique="a", occurrences=0), self.shown("a", 0))
+        assert (found.outcome, found.bad) == (Outcome.FAIL, 1)
+
+    def test_an_empty_list_in_the_outage(self):
+        listed = [op(at=at, occurrences=count) for at, count in ((-0.5, 3), (1, 0), (3, 4))]
+        found = writes.check(history(*listed), LIMITS)
+        assert found.outcome is Outcome.FAIL
+        assert "empty list" in found.detail
+
+    @pytest.mark.parametrize("seen", [((-0.5, 0), (1, 0), (3, 4)), ((-0.5, 3), (1, 0), (3, 0)), ((-0.5, 3), (1, 2), (3, 3)), ((1, 0),)])
+    def test_a_list_that_is_empty_at_other_times_too(self, seen):
+        assert writes.check(history(*(op(at=at, occurrences=count) for at, count in seen)), LIMITS) is None
+
 
 class TestLatency:
     def load(self, count, took, lag=0.0):
