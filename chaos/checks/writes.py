@@ -95,7 +95,7 @@ def _broken(
 
 
 def _stale(history: History, shown: Mapping[str, Operation]) -> list[Operation]:
-    """Good answers to `read_back` from the fault on that lack a write, though it was acknowledged well before and is there at the end."""
+    """Good answers to `read_back` from the fault on that lack a write which was acknowledged well before, and is there at the end."""
     struck = min((window.injected for window in history.windows), default=0.0)
     done = {one.unique: one.finished for one in history.operations if one.kind is Kind.WRITE and one.ok}
     there = {unique for unique, one in shown.items() if one.occurrences > 0}

@@ -26,6 +26,7 @@ LAYERS = {
     "rig": BASE | EDGES | {"checks", "paths"},
     "cases": BASE | EDGES,
     "experiment": BASE | EDGES | {"checks", "rig", "paths", "cases"},
+    "shrinking": {"faults"},
     "matrix": BASE | EDGES | {"checks"},
     "rollout": BASE | EDGES | {"checks", "rig", "paths", "cases", "experiment", "gates"},
 }
