@@ -83,7 +83,8 @@ def fault(rig: Rig, step: Step) -> Overlay | Fault:
     if step.kind in schedules.ROWS:
         return Overlay(step.kind, rig.control, rig.path.name, rig)
     if step.kind == "slots":
-        return Slots(postgres, rig.conninfo_at(postgres.port), rig.conninfo, time.sleep)
+        direct = rig.conninfo_at(postgres.port)  # whether a slot is free is not to be asked through what else is broken
+        return Slots(postgres, direct, direct, time.sleep)
     if step.kind == "tls-off":
         return TlsOff(postgres, rig.conninfo)
     if step.kind == "certificate":
