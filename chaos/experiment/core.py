@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -38,15 +38,14 @@ class Recording:
         self.extra: tuple[Operation, ...] = ()
         # Error answers since the last history (the first start, a restart): of no experiment, and looked at all the same.
         between = rig.driver.recorder.since(rig.driver.recorder.taken)
-        self.unseen = tuple(
-            replace(one, kind=Kind.PREPARE) for one in between if one.finished < self.started and (one.status or 0) >= 400
-        )
+        self.unseen = errors_only(one for one in between if one.finished < self.started)
         self.templates = description.templates(rig)
         self.exited = ""
 
     def history(self, control: str = "") -> History:
         """Frozen, as it stands; what may not be told is not in it any more."""
         recorder = self.rig.driver.recorder
+        self.unseen += errors_only(recorder.take_aside())
         operations = private.marked((*self.unseen, *recorder.since(self.started), *self.extra), private.known(self.rig))
         recorder.taken = now()
         if self.templates:
@@ -63,6 +62,11 @@ class Recording:
             logs=self.rig.target.log_tail(12) if self.exited else (),
             facts=self.facts,
         )
+
+
+def errors_only(operations: Iterable[Operation]) -> tuple[Operation, ...]:
+    """Error answers, as of requests that no check of an outage counts."""
+    return tuple(replace(one, kind=Kind.PREPARE) for one in operations if (one.status or 0) >= 400)
 
 
 Runner = Callable[["Rig", "Case", Recording], History]

@@ -97,3 +97,20 @@ def test_errors_that_tell_too_much(tmp_path, defect):
     with Store(result.directory / STORE) as store:
         bodies = [one.body for history in store.histories() for one in history.operations]
     assert not any(TOKEN in body for body in bodies)
+
+
+def test_a_recorded_contract(tmp_path):
+    """Without a candidate: the first run records the contract beside chaos.toml, the second one is held against it."""
+    raw = tomllib.loads(planted(tmp_path).read_text(encoding="utf-8"))
+    del raw["target"]["candidate"]
+    raw["target"]["contract"] = "contract.json"
+    made = tmp_path / "chaos.toml"
+    made.write_text(dumps(raw), encoding="utf-8")
+    first = run_suite(made, tmp_path, only=("contract",))
+    assert first.gate("rel.api_contract")["verdict"] == "not_applicable", first.open_checks
+    assert (tmp_path / "contract.json").is_file()
+    raw["target"]["start"][2] = "type_changed"
+    made.write_text(dumps(raw), encoding="utf-8")
+    second = run_suite(made, tmp_path, only=("contract",))
+    assert second.failed == {"rel.api_contract"}, second.open_checks
+    assert "$.id was integer and is string" in second.failed_checks["answers.contract"]
