@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 ROOT = "urn:chaos-gate:description"
 MOST = 5  # contradictions told of one answer
+REFERENCES = 50_000  # followed for one answer: a thousand items need some thousands, schemas that fork without end need all
 
 
 class Claims:
@@ -23,13 +24,24 @@ class Claims:
 
     def __init__(self, description: Description) -> None:
         from jsonschema import Draft202012Validator  # noqa: PLC0415  (0.1 s, and only the contract needs it)
+        from jsonschema.validators import extend  # noqa: PLC0415
         from referencing import Registry  # noqa: PLC0415
         from referencing.jsonschema import DRAFT202012  # noqa: PLC0415
 
         self._description, self._base = description, description.base()
         self._document = _modern(description.document, old=not description.version.startswith("3.1"))
         resource = DRAFT202012.create_resource(self._document)
-        self._validator = Draft202012Validator
+        self._followed = 0
+        follow = Draft202012Validator.VALIDATORS["$ref"]
+
+        def counted(validator: Any, reference: str, instance: Any, schema: Any) -> Any:
+            self._followed += 1
+            if self._followed > REFERENCES:
+                raise RecursionError
+            return follow(validator, reference, instance, schema)
+
+        self._validator: Any = extend(Draft202012Validator, {"$ref": counted})  # type: ignore[no-untyped-call]  # so in its stubs
+        self._unusable: set[str] = set()
         self._registry: Any = Registry().with_resource(ROOT, resource)
         self._declared: dict[str, list[Declared]] = {}
         for one in description.operations():
@@ -70,13 +82,14 @@ class Claims:
 
     def _invalid(self, schema: Any, value: object, where: str) -> dict[str, str]:
         wanted = _modern(schema, old=not self._description.version.startswith("3.1"))
-        if not isinstance(wanted, dict):
+        if not isinstance(wanted, dict) or where in self._unusable:
             return {}
         # References are to the whole document: the schema stands in a resource of that address.
-        rooted = _rooted(wanted)
+        rooted, self._followed = _rooted(wanted), 0
         try:
             errors = list(self._validator(rooted, registry=self._registry).iter_errors(value))
         except Exception:  # noqa: BLE001  (a schema that cannot be used, or turns in a circle: it says nothing about the answer)
+            self._unusable.add(where)
             return {}
         self.checked += 1
         told = {}

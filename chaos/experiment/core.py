@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from chaos.checks.errors import HEALTH
 from chaos.errors import CleanupFailed
 from chaos.experiment import description, private
 from chaos.model import Effect, History, Kind, Operation, Window, now
@@ -65,8 +66,8 @@ class Recording:
 
 
 def errors_only(operations: Iterable[Operation]) -> tuple[Operation, ...]:
-    """Error answers, as of requests that no check of an outage counts."""
-    return tuple(replace(one, kind=Kind.PREPARE) for one in operations if (one.status or 0) >= 400)
+    """Error answers, as of requests that no check of an outage counts; those to health checks stay what they are."""
+    return tuple(one if one.kind in HEALTH else replace(one, kind=Kind.PREPARE) for one in operations if (one.status or 0) >= 400)
 
 
 Runner = Callable[["Rig", "Case", Recording], History]

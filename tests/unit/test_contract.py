@@ -8,9 +8,11 @@ from genson import SchemaBuilder
 from chaos.checks.contract import check
 from chaos.checks.limits import Limits
 from chaos.checks.shapes import compare, control, members
-from chaos.errors import ConfigError, PartMissing
+from chaos.environments.local import oasdiff
+from chaos.errors import ConfigError, EvidenceUnwritable, PartMissing
 from chaos.experiment.claims import NOTHING, Claims
 from chaos.experiment.differ import difference
+from chaos.experiment.recorded import Recorded
 from chaos.model import History, Outcome
 from chaos.traffic.openapi import parse
 
@@ -126,6 +128,8 @@ def described(version="3.1.0", **responses):
                     "required": ["id"],
                     "properties": {"id": {"type": "integer"}, "next": {"$ref": "#/components/schemas/Node"}},
                 },
+                **{f"Fork{number}": {"anyOf": [{"$ref": f"#/components/schemas/Fork{number + 1}"}] * 2} for number in range(40)},
+                "Fork40": {"type": "string"},
                 "Loop": {"$ref": "#/components/schemas/Loop"},
                 "Bad": {"type": "object", "properties": {"a": {"minimum": "x", "type": 7}}, "pattern": "(("},
             }
@@ -160,7 +164,7 @@ def test_the_older_dialect():
     assert told(described("3.0.3", **{"200": limits}), 1) == []
 
 
-@pytest.mark.parametrize("name", ["Loop", "Bad", "Missing"])
+@pytest.mark.parametrize("name", ["Loop", "Bad", "Missing", "Fork0"])
 def test_a_schema_that_cannot_be_used_says_nothing(name):
     assert told(described(**{"200": {"$ref": f"#/components/schemas/{name}"}}), {"a": 1}) == []
 
@@ -245,3 +249,77 @@ def test_a_contradiction_fails_only_where_it_is_new():
 def test_a_baseline_that_answers_nothing_proves_nothing():
     sides = {"baseline": {}, "first": {}, "second": {}, "candidate": {}}
     assert findings(shapes={"GET /items": sides})["answers.contract"].outcome is Outcome.INCONCLUSIVE
+
+
+# -- where oasdiff comes from --------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def elsewhere(monkeypatch, tmp_path):
+    """Neither on PATH nor in the cache; Go is a script of the test's own."""
+    monkeypatch.setenv("CHAOS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin")
+
+    def go(script):
+        path = tmp_path / "go"
+        path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+        path.chmod(0o755)
+        monkeypatch.setattr(oasdiff, "machines_go", lambda _oldest: path)
+
+    return go
+
+
+def test_a_machine_without_it_and_without_a_network_says_so(elsewhere):
+    elsewhere('echo "dial tcp: lookup proxy: no such host" >&2; exit 1')
+    with pytest.raises(PartMissing, match="could not be had from the Go module proxy") as raised:
+        oasdiff.ensure()
+    assert "no such host" in raised.value.render()
+    assert oasdiff.find() is None
+
+
+def test_another_module_than_the_pinned_one_is_not_used(elsewhere):
+    elsewhere(
+        """[ "$1" = version ] && exit 0; mkdir -p out; printf '#!/bin/sh\\necho oasdiff version 1.37.0' > out/oasdiff; chmod +x out/*"""
+    )
+    with pytest.raises(PartMissing, match="is not oasdiff"):
+        oasdiff.ensure()
+    assert oasdiff.find() is None
+
+
+@pytest.mark.parametrize(
+    ("version", "taken"), [("1.37.0", True), ("1.40.2", True), ("1.9.9", False), ("2.0.0", False), ("main", False)]
+)
+def test_what_is_on_path_is_taken_when_it_is_of_this_kind(elsewhere, tmp_path, version, taken):
+    del elsewhere
+    path = tmp_path / "oasdiff"
+    path.write_text(f"#!/bin/sh\necho 'oasdiff version {version}'\n", encoding="utf-8")
+    path.chmod(0o755)
+    assert oasdiff.find() == (path if taken else None)
+
+
+# -- the recorded contract -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_recorded_contract_comes_back_as_it_was(tmp_path):
+    shapes = {"GET /items (read[0])": {"all": {"200": shape(ITEM)}, "first": {}, "second": {}}}
+    made = Recorded(shapes=shapes, description=described(**{"200": NODE}), claims={"a": "b"})
+    made.write(tmp_path / "contract.json")
+    back = Recorded.read(tmp_path / "contract.json")
+    assert (back.shapes, back.claims) == (shapes, {"a": "b"})
+    assert back.description.document == made.description.document
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", "null", '{"version": 2, "shapes": {}}', '{"version": 1, "shapes": {"a": {}}}', "[" * 9000]
+)
+def test_what_is_no_recorded_contract_is_one_error(tmp_path, text):
+    place = tmp_path / "contract.json"
+    place.write_text(text, encoding="utf-8")
+    with pytest.raises(ConfigError, match="not a recorded contract") as raised:
+        Recorded.read(place)
+    assert "records it anew" in raised.value.render()
+
+
+def test_a_place_that_cannot_be_written_is_told(tmp_path):
+    with pytest.raises(EvidenceUnwritable, match="cannot be recorded"):
+        Recorded(shapes={}).write(tmp_path / "nowhere" / "contract.json")
