@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, unquote
 
 from chaos.checks.leaks import leak
 from chaos.checks.routes import bare, route
@@ -25,9 +26,14 @@ if TYPE_CHECKING:
 GATE = "rel.error_schema"
 LIMIT = 0.005  # of error answers that may be wrong; gates.toml has the last word
 KEPT = (4096, 32_768)  # characters of a body that recorders keep: one as long as this may have been cut
+EMPTY = "an empty body"
+SPARING = "corpus"  # families that send thousands of requests, and may keep no body of what was refused as it should be
+ECHOED = 5  # characters: a shorter value of a query also stands in what is not its echo
 GROUPED = 60  # groups that one finding carries
 HEALTH = (Kind.LIVE, Kind.READY)  # for orchestrators, which look at the status; their bodies follow forms of their own
-CANDIDATE = "candidate"  # Operation.client of requests to the release under judgement: its forms are rel.api_contract's business
+CANDIDATE = (
+    "candidate"  # Operation.client begins so where the release under judgement was asked: its forms are rel.api_contract's
+)
 SOURCE = (
     "RFC 9457: application/problem+json, members of their types, `status` the answer's own; no internals (OWASP WSTG-ERRH-01)"
 )
@@ -52,7 +58,9 @@ def problem_with(operation: Operation, schema: str | Mapping[str, Any], *, priva
 def told(operation: Operation, private: Iterable[str] = ()) -> str:
     """What an error answer tells of the inside; '' for nothing. What the request itself said is no secret."""
     body = operation.body
-    for said in (operation.path, bare(operation.path), operation.unique):
+    path, _, query = operation.path.partition("?")
+    values = [value for _, value in parse_qsl(query) if len(value) > ECHOED]
+    for said in (operation.path, bare(operation.path), unquote(path), *values, operation.unique):
         body = body.replace(said, " ") if len(said) > 1 else body
     return leak(body, private, hosts=operation.kind is not Kind.HOST)
 
@@ -71,7 +79,7 @@ def _text(operation: Operation, schema: str | Mapping[str, Any]) -> str:
     except ValueError as error:
         if cut(operation):
             return ""  # cut off by the recorder: its beginning is all there is to judge, and that has been
-        return f"no JSON ({error})" if operation.body.strip() else "an empty body"
+        return f"no JSON ({error})" if operation.body.strip() else EMPTY
     return _problem(value, operation.status) if isinstance(schema, str) else _invalid(value, schema)
 
 
@@ -142,7 +150,8 @@ def judge(
     errors = [one for one in history.operations if one.status is not None and one.status >= 400]
     if not errors:
         return None
-    judged = [_standing(one, problem_with(one, schema, private=hidden)) for one in errors]
+    spare = history.facts.get("family", "").startswith(SPARING)
+    judged = [_standing(one, problem_with(one, schema, private=hidden), spare=spare) for one in errors]
     counted = [(one, why) for one, why, listed in judged if not listed]
     others = [(one, why, listed) for one, why, listed in judged if listed]
     wrong = [(one, why) for one, why in counted if why]
@@ -170,15 +179,17 @@ def judge(
     )
 
 
-def _standing(one: Operation, why: str) -> tuple[Operation, str, str]:
+def _standing(one: Operation, why: str, *, spare: bool = False) -> tuple[Operation, str, str]:
     """The answer, what is wrong with it, and why it is only listed ('': it is counted). Whoever it is for: it may tell nothing."""
     if one.layer is not Layer.APPLICATION:
         return one, why, f"by the {one.layer}, for the application never saw the request"
     leaks = why.startswith("it tells ")
     if one.kind in HEALTH and not leaks:
         return one, "", "to health checks, whose bodies follow forms of their own"
-    if one.client == CANDIDATE and not leaks:
+    if one.client.startswith(CANDIDATE) and not leaks:
         return one, "", "by the candidate, whose forms rel.api_contract compares"
+    if spare and why == EMPTY:
+        return one, "", "whose bodies were not kept, right as far as their media type goes"
     if cut(one) and not why and not _whole(one):
         return one, "", "longer than what is kept of them, right as far as that goes"
     return one, why, ""

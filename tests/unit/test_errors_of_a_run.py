@@ -70,6 +70,19 @@ def test_the_candidates_forms_are_the_contracts_business_but_it_tells_nothing():
     assert of_errors(history(replace(WRONG, client=CANDIDATE, body="Traceback (most recent call last):"))).bad == 1
 
 
+def test_a_body_that_nobody_kept_is_no_empty_one():
+    spared = replace(RIGHT, status=404, body="")
+    assert of_errors(history(spared, facts={"absent": "x", "family": "corpus-fault"})).n == 0
+    assert of_errors(history(spared, facts={"absent": "x", "family": "steady"})).bad == 1
+    assert of_errors(history(replace(spared, media_type="text/html"), facts={"absent": "x", "family": "corpus-fault"})).bad == 1
+
+
+def test_what_is_told_back_of_the_query_is_no_leak():
+    asked = replace(RIGHT, status=404, path="/search?q=SELECT+a+FROM+b&x=1", body='{"detail": "nothing like SELECT a FROM b"}')
+    assert of_errors(history(asked)).bad == 0
+    assert of_errors(history(replace(asked, path="/search?q=x"))).bad == 1
+
+
 def test_a_body_that_was_cut_is_no_proof():
     cut = replace(RIGHT, body=json.dumps({"detail": "x" * 5000})[:4096])
     found = of_errors(history(RIGHT, cut))
