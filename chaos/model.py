@@ -50,6 +50,7 @@ class Kind(StrEnum):
     READ_BACK = "read_back"
     PREPARE = "prepare"
     HOST = "host"
+    ATTACK = "attack"
 
 
 class Layer(StrEnum):

@@ -9,6 +9,7 @@ from chaos.cases.case import ALWAYS, LISTS, Case
 from chaos.cases.wire import SITUATIONS, WIRE
 from chaos.faults.network import NETWORK
 
+ATTACK_ROW = re.compile(r"P[BMURSTI]\d\d|pentest\.delta")  # checks of the experiment 'pentest'
 HOST_ROW = re.compile(r"H\d\d|hosts\.400\.\w+|audit\.hosts")  # checks of the one experiment 'hosts'
 
 
@@ -64,6 +65,13 @@ CASES: tuple[Case, ...] = (
         family="server",
         title="what PostgreSQL shows: no plaintext, all sessions TLS",
         gates=("sec.verify_full",),
+    ),
+    *(
+        Case(id=name, family="pentest", title=title, gates=("sec.pentest",), scope=scope, injects=False, nightly=not scope)
+        for name, scope, title in (
+            ("pentest", "", "the pen-test delta: bypass, smuggling, injection, downgrade"),
+            ("pentest.sample", "sample", "the pen-test delta, in short: what is refused, in other forms"),
+        )
     ),
     *_network(),
     *_tls(),
@@ -134,6 +142,8 @@ def select(names: tuple[str, ...]) -> tuple[Case, ...]:
 def _named(case: Case, name: str) -> bool:
     if case.family == "hosts" and HOST_ROW.fullmatch(name):
         return True
+    if case.id == "pentest" and ATTACK_ROW.fullmatch(name):
+        return True
     if name in {case.id, *case.gates} or case.id.startswith(f"{name}.") or name.endswith(f".{case.id}"):
         return True
     row, _, situation = name.rpartition(".")  # 'P8.start' is all forms of P8 at start; 'C13.start' is a case of its own
@@ -158,7 +168,7 @@ def due(case: Case, names: tuple[str, ...], profile: str) -> bool:
 
 
 def _by_night(gate: str) -> bool:
-    return all(one.nightly for one in CASES if gate in one.gates)
+    return all(one.nightly or one.scope == "sample" for one in CASES if gate in one.gates)
 
 
 __all__ = ["ALWAYS", "BY_ID", "CASES", "LISTS", "Case", "due", "known_names", "lacking", "select"]
