@@ -22,6 +22,7 @@ from chaos import cases, experiment
 from chaos.checks import Limits, judge
 from chaos.config import load
 from chaos.errors import ChaosError, EvidenceUnwritable, UsageError
+from chaos.evidence import accepted
 from chaos.evidence.store import Segment
 from chaos.gates import Gate, named
 from chaos.gates import load as load_gates
@@ -154,6 +155,7 @@ def limits_for(config: Config, gates: Mapping[str, Gate], *, seed: int, given: s
         fail_fast=target.database.fail_fast,
         schema=schema,
         policy=dict(config.policy),
+        accepted=accepted.known(config.path),
         seconds={gate.id: gate.seconds for gate in gates.values() if gate.seconds},
         rerun=f"chaos-gate run -c {given}" if given else "chaos-gate run",
         seed=seed,
