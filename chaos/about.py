@@ -55,8 +55,8 @@ HOW = {
     "server": "A plaintext connection of our own has to be refused and a verified one accepted; pg_stat_ssl lists the target's.",
     "steady": "Open-loop load on planned arrival times, nothing broken; latency counts from the plan.",
     "hosts": "Every row of the host catalogue and some thousand generated hosts, as raw bytes over fresh connections.",
-    "pentest": "Requests that are refused are sent in other forms, good ones with something in them, and messages with two ends with a request "
-    "hidden in them, as raw bytes, to the origin and through an edge. docs/pentest.md has the rows. Only what is proven counts.",
+    "pentest": "Requests that are refused are sent in other forms, good ones with something in them, and messages with two ends with a "
+    "request hidden in them, as raw bytes, to the origin and through an edge (docs/pentest.md). Only what is proven counts.",
     "rollback": "The target with a wrong CA file is put behind the edge as a bad release; `chaos-gate rollback` has to end it.",
     "rotation": "the commands of docs/certificate-rotation-sop.md, with two instances of the target under load",
     "expiry": "the exported alerting rules in promtool and in a Prometheus server, on what the certificate exporter says",

@@ -71,10 +71,11 @@ def _read(place: Path, key: str) -> Any:
     """Any: JSON. One member of a file of ours."""
     try:
         data = json.loads(place.read_text(encoding="utf-8"))
-        if data["schema_version"] != SCHEMA_VERSION or not isinstance(data[key], dict | list):
-            raise ValueError
-        return data[key]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        found = data[key] if data["schema_version"] == SCHEMA_VERSION else None
+    except (OSError, ValueError, KeyError, TypeError):
+        found = None
+    if not isinstance(found, dict | list):
         raise UsageError(
             "this is no file of pen-test findings of this version", remedy="remove it, and accept a run again", where=str(place)
-        ) from error
+        )
+    return found

@@ -31,22 +31,24 @@ OTHERS = 4  # requests of others after each attempt
 _MASKED = re.compile(r"\d+|[0-9a-f]{8,}|chaos\w+", re.IGNORECASE)
 
 
+# How the body of a shape begins; the hidden request comes behind it, and the shorter reading ends before that.
+BEGINNINGS = {
+    "after": b"0\r\n\r\n",
+    "bare-lf": b"1\r\nx\n0\r\n\r\n",
+    "extension": b"1;\nx\r\n0\r\n\r\n",
+    "odd-size": b"0x0\r\n\r\n",
+}
+
+
 def body(shape: str, hidden: bytes) -> tuple[bytes, int]:
     """The body of one shape with the hidden request in it, and the length that ends just before that ('short')."""
-    size = f"{len(hidden):x}".encode()
+    size = f"{len(hidden):x}\r\n".encode()
     if shape == "chunk":
-        return size + b"\r\n" + hidden + b"\r\n0\r\n\r\n", len(size) + 2
-    if shape == "after":
-        return b"0\r\n\r\n" + hidden, 5
-    if shape == "bare-lf":
-        return b"1\r\nx\n0\r\n\r\n" + hidden, 5
-    if shape == "extension":
-        return b"1;\nx\r\n0\r\n\r\n" + hidden, 5
-    if shape == "odd-size":
-        return b"0x0\r\n\r\n" + hidden, 5
+        return size + hidden + b"\r\n0\r\n\r\n", len(size)
+    beginning = BEGINNINGS.get(shape, b"")
     if shape == "trailer":
-        return b"0\r\nContent-Length: " + str(len(hidden)).encode() + b"\r\n\r\n" + hidden, 5
-    return hidden, 0
+        beginning = f"0\r\nContent-Length: {len(hidden)}\r\n\r\n".encode()
+    return beginning + hidden, len(beginning)
 
 
 def shapes(row: Row, resource: Resource, hidden: bytes) -> Iterator[tuple[str, bytes]]:

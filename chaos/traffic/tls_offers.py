@@ -25,7 +25,24 @@ VERSIONS = {b"\x03\x00": "SSL 3.0", TLS10: "TLS 1.0", TLS11: "TLS 1.1", TLS12: "
 # RFC 5246 A.5, RFC 8422, RFC 5288, RFC 7905: what any server of the last twenty years has one of.
 SOUND = (0xC02F, 0xC02B, 0xC030, 0xC02C, 0xCCA8, 0xCCA9, 0x009C, 0x009D, 0xC013, 0xC009, 0xC014, 0xC00A, 0x002F, 0x0035)
 # no encryption; no certificate; 40 and 56 bits (RFC 2246 A.5, RFC 4492 6, RFC 5246 A.5)
-BARE = (0x0001, 0x0002, 0x003B, 0xC006, 0xC010, 0x0034, 0x003A, 0xC018, 0xC019, 0x006C, 0x00A6, 0x0003, 0x0006, 0x0008, 0x0014, 0x0009)
+BARE = (
+    0x0001,
+    0x0002,
+    0x003B,
+    0xC006,
+    0xC010,
+    0x0034,
+    0x003A,
+    0xC018,
+    0xC019,
+    0x006C,
+    0x00A6,
+    0x0003,
+    0x0006,
+    0x0008,
+    0x0014,
+    0x0009,
+)
 RC4 = (0x0004, 0x0005, 0xC011, 0xC007)
 TRIPLE_DES = (0x000A, 0xC012, 0xC008, 0x0016)
 _RENEGOTIATION = 0xFF01
@@ -84,7 +101,13 @@ def _is_address(name: str) -> bool:
 
 
 def offer(
-    address: tuple[str, int], version: bytes, ciphers: tuple[int, ...], *, name: str = "", compression: bytes = b"\x00", timeout: float = 3.0
+    address: tuple[str, int],
+    version: bytes,
+    ciphers: tuple[int, ...],
+    *,
+    name: str = "",
+    compression: bytes = b"\x00",
+    timeout: float = 3.0,
 ) -> Choice:
     """Send one hello, and read what the server chooses. Raises nothing for what the other side does."""
     received = bytearray()
@@ -109,32 +132,27 @@ def parse(data: bytes) -> Choice | None:
     """The server's first message; None while it is not whole."""
     if len(data) < 5:
         return None
-    if data[0] == _ALERT and data[1] == 3:
-        return Choice(answer="alert")
-    if data[0] != _HANDSHAKE or data[1] != 3:
+    if data[1] != 3 or data[0] not in {_ALERT, _HANDSHAKE}:
         return Choice(answer="not TLS")
+    if data[0] == _ALERT:
+        return Choice(answer="alert")
     message = bytearray()
     at = 0
     while at + 5 <= len(data) and data[at] == _HANDSHAKE:
         size = int.from_bytes(data[at + 3 : at + 5], "big")
         message += data[at + 5 : at + 5 + size]
         at += 5 + size
-    if len(message) < 4:
-        return None
     length = int.from_bytes(message[1:4], "big")
-    if message[0] != 2:
-        return Choice(answer="not TLS")
-    if len(message) < 4 + length:
+    if len(message) < 4 or len(message) < 4 + length:
         return None
-    try:
-        return _server_hello(bytes(message[4 : 4 + length]))
-    except IndexError:
-        return Choice(answer="not TLS")
+    return _server_hello(bytes(message[4 : 4 + length])) if message[0] == 2 else Choice(answer="not TLS")
 
 
 def _server_hello(message: bytes) -> Choice:
     version = VERSIONS.get(message[:2], message[:2].hex())
     at = 2 + 32
+    if len(message) < at + 1 or len(message) < at + 4 + message[at]:
+        return Choice(answer="not TLS")
     at += 1 + message[at]
     cipher = int.from_bytes(message[at : at + 2], "big")
     compression = message[at + 2]
@@ -207,4 +225,8 @@ def cleartext(address: tuple[str, int], resource: Resource, *, place: str, timeo
         return []
     done = record("PT09", resource, request, answer, place=place)
     served = 200 <= answer.status < 300
-    return [replace(done, method="TLS", occurrences=int(served), error=f"answered {answer.status} {answer.header('location')}".strip())]
+    return [
+        replace(
+            done, method="TLS", occurrences=int(served), error=f"answered {answer.status} {answer.header('location')}".strip()
+        )
+    ]
