@@ -13,11 +13,14 @@ from rich.table import Table
 
 from chaos.cases import CASES, Case, known_names, select
 from chaos.checks.hosts import rows as host_rows
+from chaos.checks.pentest import Row as Attack
+from chaos.checks.pentest import rows as attack_rows
 from chaos.config import load as load_config
 from chaos.errors import EvidenceUnwritable, UsageError
 from chaos.faults.wire.rows import BY_ID as WIRE_ROWS
 from chaos.gates import Gate, named
 from chaos.gates import load as load_gates
+from chaos.traffic.pentest import rows as sent_rows
 
 WHEN = {
     "quick": "every run",
@@ -103,11 +106,47 @@ def explain(name: str) -> None:
             "  run it    chaos-gate run --only hosts\n"
         )
         return
+    if attack := next((one for one in attack_rows() if one.id == name), None):
+        sys.stdout.write(
+            f"{attack.id}  {attack.title}\n\n  severity  {_severity(attack)}\n  sent      {_sent(attack.id)}\n"
+            f"  why       {attack.why}\n"
+            f"  run it    chaos-gate run --only {attack.id}\n"
+        )
+        return
     found = select((name,))
     if not found:
-        named(name, known_names() | set(rows) | {one.id for one in host_rows()})
+        named(name, known_names() | set(rows) | {one.id for one in host_rows()} | {one.id for one in attack_rows()})
     for case in found:
         _explain_case(case)
+
+
+def attack_table() -> str:
+    """The rows of the pen-test delta as a table in Markdown: docs/pentest.md holds it."""
+    lines = ["| id | what must not get through | severity | what is sent | source |", "|---|---|---|---|---|"]
+    for row in attack_rows():
+        cells = (f"{row.id}{' (quick)' if row.quick else ''}", row.title, _severity(row), _sent(row.id), row.why)
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _severity(row: Attack) -> str:
+    return row.severity if row.origin == row.severity else f"{row.severity} through an edge, at the origin {row.origin or 'none'}"
+
+
+def _sent(name: str) -> str:
+    """What a row sends, in one cell: the first few targets, methods and lines."""
+    row = next(row for row in sent_rows() if row.id == name)
+    if row.kind in {"tls", "look"}:
+        return "a hello of ours" if row.kind == "tls" else "nothing of its own"
+    if row.kind == "pair":
+        return "three requests in one segment"
+    parts = [
+        ", ".join(row.methods),
+        ", ".join(row.targets) if row.kind in {"bypass", "probe"} else f"body {row.body}" if row.body else "",
+    ]
+    parts += ["; ".join(" + ".join(lines) for lines in row.lines if lines), row.version if row.version != "HTTP/1.1" else ""]
+    text = ": ".join(part for part in parts if part).replace("\r", "\\r").replace("\x00", "\\x00").replace("\x0b", "\\x0b")
+    return f"`{text if len(text) <= 160 else text[:157] + '...'}`"
 
 
 def _explain_gate(gate: Gate) -> None:

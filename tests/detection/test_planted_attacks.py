@@ -1,0 +1,35 @@
+"""The pen-test delta through `chaos-gate run`: services with one hole each are red at sec.pentest and nowhere else."""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.detection.conftest import REFERENCE, TARGETS
+
+SERVICE = Path(__file__).with_name("one_change.py")
+SAMPLE = ("hosts", "pentest.sample")
+DEFECTS = {"rights_by_raw_path": "PB01", "rights_by_method_override": "PM04", "rights_by_forwarded_address": "PB16"}
+EVERY = os.environ.get("CHAOS_DETECTION") == "all"
+
+
+@pytest.mark.parametrize("defect", DEFECTS if EVERY else list(DEFECTS)[:1])
+def test_a_hole_shows_in_the_sample_of_every_run(suite, defect):
+    start = [sys.executable, str(SERVICE), defect, "{port}"]
+    result = suite(REFERENCE, start=start, env={}, only=SAMPLE)
+    assert result.failed == {"sec.pentest"}, result.open_checks
+    assert DEFECTS[defect] in result.failed_checks
+    assert (result.code, result.evidence["verdict"]) == (1, "NO-GO")
+
+
+def test_a_server_that_takes_both_lengths(suite, tmp_path):
+    """In full, for the gate was named; and what was found is a file of its own, which can be accepted - but for what is critical."""
+    tiny = TARGETS / "tiny" / "chaos.toml"
+    result = suite(tiny, env={"MODE": "length-over-chunks"}, only=("sec.pentest",))
+    assert result.failed == {"sec.pentest"}, result.open_checks
+    assert set(result.failed_checks) == {"PS01"}
+    found = json.loads((result.directory / "pentest.json").read_text())["findings"]
+    assert (found[0]["row"], found[0]["severity"], found[0]["state"]) == ("PS01", "critical", "")
+    assert "printf '%b'" in found[0]["again"]
