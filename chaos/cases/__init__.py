@@ -43,6 +43,8 @@ def _tls() -> list[Case]:
     return [*served, off]
 
 
+EDGE_ROW = re.compile(r"edge\.(?:h1|h2|origin)\.\w+(?:\.\w+)?")  # checks of the experiments 'edge' and 'edge-full'
+
 CASES: tuple[Case, ...] = (
     Case(
         id="steady",
@@ -58,6 +60,19 @@ CASES: tuple[Case, ...] = (
         gates=("sec.unknown_host_2xx", "sec.unknown_host_400", "sec.host_allowlist", "sec.audit_log", "rel.error_schema"),
         needs=("hosts",),
         injects=False,
+    ),
+    *(
+        Case(
+            id=name,
+            family="edge",
+            title=f"Host validation through an edge, HTTP/1.1 and HTTP/2{more}",
+            gates=("sec.waf", "sec.unknown_host_2xx", "sec.unknown_host_400", "sec.host_allowlist", "sec.pentest"),
+            what=str(per_class),
+            needs=("hosts",),
+            injects=False,
+            nightly=per_class > 100,
+        )
+        for name, per_class, more in (("edge", 7, ""), ("edge-full", 320, ", 320 of each class"))
     ),
     Case(
         id="server",
@@ -134,6 +149,8 @@ def select(names: tuple[str, ...]) -> tuple[Case, ...]:
 def _named(case: Case, name: str) -> bool:
     if case.family == "hosts" and HOST_ROW.fullmatch(name):
         return True
+    if case.family == "edge" and EDGE_ROW.fullmatch(name):
+        return not case.nightly or ".400." in name
     if name in {case.id, *case.gates} or case.id.startswith(f"{name}.") or name.endswith(f".{case.id}"):
         return True
     row, _, situation = name.rpartition(".")  # 'P8.start' is all forms of P8 at start; 'C13.start' is a case of its own

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from chaos.experiment import backoff, commits, faults, impostors, quiet, stalls
+from chaos.experiment import backoff, commits, edge, faults, impostors, quiet, stalls
 from chaos.experiment.core import Recording, Runner
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ RUNNERS: Mapping[str, Runner] = {
     "cancel": stalls.cancel,
     "steady": quiet.steady,
     "hosts": quiet.hosts,
+    "edge": edge.edge,
     "server": quiet.server,
     "injection": quiet.injection,
 }
