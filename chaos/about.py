@@ -55,8 +55,8 @@ HOW = {
     "server": "A plaintext connection of our own has to be refused and a verified one accepted; pg_stat_ssl lists the target's.",
     "steady": "Open-loop load on planned arrival times, nothing broken; latency counts from the plan.",
     "hosts": "Every row of the host catalogue and some thousand generated hosts, as raw bytes over fresh connections.",
-    "edge": "An edge with TLS (our Caddy, or [target.edge]) is put in front of the running target, and a relay of ours between the two: the "
-    "catalogue over HTTP/1.1 and HTTP/2, each answer attributed by what the relay saw; then cache poisoning, with and without the edge.",
+    "edge": "An edge with TLS (our Caddy, or [target.edge]) stands in front of the running target, a relay of ours between the two: "
+    "the catalogue over HTTP/1.1 and HTTP/2, each answer attributed by what the relay saw. Then cache poisoning, without the edge too.",
     "rollback": "The target with a wrong CA file is put behind the edge as a bad release; `chaos-gate rollback` has to end it.",
     "rotation": "the commands of docs/certificate-rotation-sop.md, with two instances of the target under load",
     "expiry": "the exported alerting rules in promtool and in a Prometheus server, on what the certificate exporter says",

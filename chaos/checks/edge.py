@@ -1,13 +1,14 @@
 """Host validation through an edge: what the edge makes of Host, what it answers by itself, and what the application makes of the rest.
 
 Three parties, and each failure is the business of one of them:
-- sec.waf is the edge's: Host comes out of it as it went in (H73), a client's X-Forwarded-Host does not come out as if it were the edge's
-  own word, an unknown host is refused by the application (its status, its schema, its audit log) and not by the edge in its place, and
-  no listed host is turned away on the way.
+- sec.waf is the edge's: Host comes out of it as it went in (H73), a client's X-Forwarded-Host does not come out as if it were the
+  edge's own word, an unknown host is refused by the application (its status, its schema, its audit log) and not by the edge in its
+  place, and no listed host is turned away on the way.
 - sec.unknown_host_2xx, sec.unknown_host_400 and sec.host_allowlist count what came through unchanged, as at the origin
   (chaos/checks/hosts.py), once for each HTTP version. What the edge itself serves to an unknown host counts as served. A refusal with
-  400 counts whoever gave it; another refusal by the edge is sec.waf's. HTTP/2 refuses a malformed message by a stream error (RFC 9113,
-  8.1.1), and 421 sends a connection's user away, not a host (RFC 9110, 15.5.20): neither is a 400, and neither had to be one.
+  400 counts whoever gave it; another refusal by the edge is sec.waf's. What a stream error of type
+  PROTOCOL_ERROR says of a host outside the grammar is what 400 says in HTTP/1.1 (RFC 9113, 8.1.1), and counts as that. 421 sends a
+  connection's user away, not a host (RFC 9110, 15.5.20): it is no 400, and did not have to be one.
 - sec.pentest: nothing is built from an unknown name, and no cache gives it to others (H47).
 """
 
@@ -33,6 +34,8 @@ GATE = "sec.waf"
 VERSIONS = {"h1": "HTTP/1.1", "h2": "HTTP/2"}
 ANSWERS_NOT = frozenset({429, 502, 503, 504})  # of an edge: says that it could not ask, nothing about the host
 SIGNAL = frozenset({"unknown", "sni"})  # classes of good names that are not listed
+MALFORMED = frozenset({"absent", "bad"})  # classes that HTTP/2 itself may refuse
+REFUSED_BY_HTTP2 = "stream PROTOCOL_ERROR"
 SETTLED = 299  # requests of a class, all good, from which a rate of 1 % is proven
 BY_EDGE_ALONE = {
     "H73": "from edge to origin Host is unchanged",
@@ -78,7 +81,7 @@ class _Asked:
 
     @property
     def malformed(self) -> bool:
-        """Refused in the way of HTTP/2 itself."""
+        """Ended by HTTP/2 itself."""
         return self.one.status is None and self.one.error.startswith(("stream ", "connection "))
 
 
@@ -107,7 +110,9 @@ def _version(version: str, asked: Sequence[_Asked], history: History, policy: Ma
     if len(asked) < 2:
         how = asked[0].one.error if asked else "it was not asked"
         return [_finding(version, "H61", Outcome.INCONCLUSIVE, f"the good request got no answer through the edge: {how}")]
-    through = [one for one in asked if not one.changed]
+    rewrites = any(one.changed for one in asked)
+    # Behind an edge that rewrites good hosts, what became of odd ones is its doing as well: H73 says so, once.
+    through = [one for one in asked if not one.changed and not (rewrites and one.wire is not None and not one.wire.unique)]
     own = [_own_row(version, row, [one for one in through if one.row is row], policy) for row in own_rows()]
     return [
         _unchanged(version, asked),
@@ -152,7 +157,9 @@ def _forwarded(version: str, asked: Sequence[_Asked], adds: str) -> Finding:
     wrong = [one for one in counted if one.wire is not None and "x-forwarded-host" in one.wire.error]
     speaks = "x-forwarded-host" in adds
     outcome = Outcome.INCONCLUSIVE if not counted else Outcome.PASS
-    detail = f"{BY_EDGE_ALONE['forwarded']}: {len(wrong)} of {len(counted)} passed on; the edge's own requests carry {adds or 'none'}"
+    detail = (
+        f"{BY_EDGE_ALONE['forwarded']}: {len(wrong)} of {len(counted)} passed on; the edge's own requests carry {adds or 'none'}"
+    )
     if wrong:
         outcome = Outcome.FAIL if speaks else Outcome.NOT_APPLICABLE
     if wrong and not speaks:
@@ -219,15 +226,24 @@ def _rows(version: str, asked: Sequence[_Asked], history: History, policy: Mappi
 
 
 def _rates(version: str, asked: Sequence[_Asked], history: History, policy: Mapping[str, str]) -> list[Finding]:
-    """Of what was refused with a status, what share was 400; each class by itself. Few of each settle nothing: then it is only told."""
-    counted = [
-        one for one in asked if not one.malformed and not (one.by_edge and one.one.status != 400 and not opened(one.one))
-    ]
+    """Of what was refused, what share with 400; each class by itself. Few of each settle nothing: then it is only told."""
+    counted = [_as_400(one) if one.row.kind in MALFORMED else one for one in asked]
+    counted = [one for one in counted if not (one.malformed and one.row.kind in MALFORMED)]
+    counted = [one for one in counted if not one.by_edge or one.one.status in {None, 400} or opened(one.one)]
     judged = hosts.judge(replace(history, operations=tuple(one.one for one in counted)), policy=policy)
     found = [_named(version, one) for one in judged if one.gate == REFUSED_400]
     found.append(_sni(version, [one for one in counted if one.row.kind == "sni" and not opened(one.one)]))
+    reset = sum(one.one.error == REFUSED_BY_HTTP2 and one.row.kind == "bad" for one in asked)
+    note = f"; {reset} of them by {REFUSED_BY_HTTP2}, which is how HTTP/2 says it" if reset else ""
     few = int(history.facts.get("edge.per_class", "0")) < SETTLED
-    return [_told(one, few=few) for one in found]
+    return [_told(replace(one, detail=one.detail + note) if one.check.endswith(".bad") else one, few=few) for one in found]
+
+
+def _as_400(asked: _Asked) -> _Asked:
+    """A malformed message that HTTP/2 refused in its own way, as the 400 that it stands for."""
+    if asked.one.error != REFUSED_BY_HTTP2:
+        return asked
+    return replace(asked, one=replace(asked.one, status=400, layer=Layer.EDGE, error=""))
 
 
 def _sni(version: str, refused: Sequence[_Asked]) -> Finding:
@@ -236,7 +252,7 @@ def _sni(version: str, refused: Sequence[_Asked]) -> Finding:
         version,
         "400.sni",
         judge_rate(len(bad), len(refused), hosts.LIMIT),
-        f"unknown hosts on a connection of a listed one: {len(refused) - len(bad)} of {len(refused)} refusals are 400; {_tally(refused)}",
+        f"unknown hosts where SNI is listed: {len(refused) - len(bad)} of {len(refused)} refusals are 400; {_tally(refused)}",
         REFUSED_400,
         n=len(refused),
         bad=len(bad),
@@ -299,12 +315,12 @@ def _poisoned(where: str, operations: Sequence[Operation]) -> Finding:
     tries = [list(group) for _, group in groupby(operations, key=lambda one: one.unique)]
     answered = [one for one in tries if len(one) == 4 and all(each.status is not None for each in one)]
     wrong = [one for one in answered if _kept(one)]
+    place = "at the origin" if where == "origin" else "through the edge"
     return Finding(
         check=f"edge.{where}.H47",
         gate=PENTEST,
         outcome=Outcome.FAIL if wrong else Outcome.PASS if answered else Outcome.INCONCLUSIVE,
-        detail=f"a cache poisoned by an unknown host, then fetched clean, {'at the origin' if where == 'origin' else 'through the edge'}: "
-        f"{len(wrong)} of {len(answered)} clean answers show it",
+        detail=f"a cache poisoned by an unknown host, then fetched clean, {place}: {len(wrong)} of {len(answered)} show it",
         n=len(answered),
         bad=len(wrong),
         expected="what is asked with an unknown name is given to nobody else: a cache's key holds all that an answer is built from "

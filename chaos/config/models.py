@@ -258,9 +258,10 @@ class Edge(Model):
 
     @model_validator(mode="after")
     def _told(self) -> Edge:
-        if lacking := [name for name in ("edge_port", "origin_port") if name not in names_in((self.start, self.env))]:
-            what = f"neither start nor env says {{{lacking[0]}}}: the edge cannot know where it is to {'listen' if lacking[0] == 'edge_port' else 'pass on to'}"
-            raise wrong(what, f'pass it on, for example env = {{ PORT = "{{{lacking[0]}}}" }}', key="start")
+        for name, purpose in (("edge_port", "is to listen"), ("origin_port", "finds the target")):
+            if name not in names_in((self.start, self.env)):
+                what = f"neither start nor env says {{{name}}}: the edge cannot know where it {purpose}"
+                raise wrong(what, f'pass it on, for example env = {{ {name.upper()} = "{{{name}}}" }}', key="start")
         return self
 
 

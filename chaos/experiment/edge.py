@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from chaos.certs import Entry
 from chaos.config import expand
 from chaos.environments.local.front import Front
-from chaos.model import History
 from chaos.processes import free_port
 from chaos.traffic import edge as through
 from chaos.traffic import layers, poison
@@ -28,7 +27,9 @@ if TYPE_CHECKING:
 
     from chaos.cases import Case
     from chaos.certs import Identity
+    from chaos.environments import Front as AnyFront
     from chaos.experiment.core import Recording
+    from chaos.model import History
     from chaos.rig import Rig
     from chaos.traffic.host_names import HostNames
 
@@ -69,12 +70,14 @@ def _at_edge(over: through.Edge, name: str, request: bytes) -> RawAnswer:
 
 
 @contextlib.contextmanager
-def _running(rig: Rig, origin_port: int, names: HostNames, facts: dict[str, str]) -> Iterator[Front]:
+def _running(rig: Rig, origin_port: int, names: HostNames, facts: dict[str, str]) -> Iterator[AnyFront]:
     """The edge, up, in front of `origin_port`; gone afterwards."""
     identity = rig.environment.authority.issue(_certificate(names))
     own = rig.config.target.edge
     facts["edge"] = "the team's own ([target.edge])" if own else "our Caddy"
-    front = _own(rig, origin_port, identity) if own else rig.environment.front(origin_port, identity, bare_name(names.allowed[0]))
+    front: AnyFront = (
+        _own(rig, origin_port, identity) if own else rig.environment.front(origin_port, identity, bare_name(names.allowed[0]))
+    )
     try:
         yield front
     finally:

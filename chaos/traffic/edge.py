@@ -3,10 +3,10 @@
 Every request carries a header (`relay.ASK`) by which the relay behind the edge knows it again: so what the edge made of it, and whether
 it asked the origin at all, is known from the wire and not from what answers look like.
 
-Two operations of kind HOST a request. The client's own: as `chaos.traffic.hosts` records it, with `client` 'h1.17' (HTTP version, number).
-The origin's, where the request got there: `client` 'wire.h1.17', `sample` the Host lines as they came (' | ' between two), `unique` the
-host that was sent ('' for none, several, or one that is no name), `error` the forwarding headers that an unknown name came on in, and
-status, media type and body of the answer as the origin gave it.
+Two operations of kind HOST a request. The client's own: as `chaos.traffic.hosts` records it, with `client` 'h1.17' (HTTP version,
+number). The origin's, where the request got there: `client` 'wire.h1.17', `sample` the Host lines as they came (' | ' between two),
+`unique` the host that was sent ('' for none, several, or one that is no name), `error` the forwarding headers that an unknown name
+came on in, and status, media type and body of the answer as the origin gave it.
 """
 
 from __future__ import annotations
@@ -189,23 +189,28 @@ def _own(words: Words, version: str, numbers: Iterator[int], per_class: int) -> 
             continue
         if version == "h1" and not lines["authority"]:
             continue
-        yield _edge_row(key, row, lines, values, words, version, next(numbers))
+        sni = _filled(row.get("sni", ""), values) or _sni(words)
+        asked, over_h2 = _edge_row(key, row, lines, words, (values["e"], sni))
+        single = [*lines["authority"], *lines["host"]]
+        yield Through(
+            asked=asked,
+            version=version,
+            sni=sni,
+            mark=f"{version}.{next(numbers)}",
+            sent=single[0] if len(single) == 1 else "",
+            over_h2=over_h2,
+        )
 
 
 def _edge_row(
-    key: str,
-    row: Mapping[str, Any],
-    lines: Mapping[str, Sequence[str]],
-    values: Mapping[str, str],
-    words: Words,
-    version: str,
-    number: int,
-) -> Through:
-    evil = values["e"] if values["e"] in (*lines["authority"], *lines["host"]) else ""
+    key: str, row: Mapping[str, Any], lines: Mapping[str, Sequence[str]], words: Words, names: tuple[str, str]
+) -> tuple[Asked, tuple[Http2Request, ...]]:
+    """A row of edge.toml as bytes, and as header lists; `names` are the unknown host and the one in the handshake."""
+    e, sni = names
+    evil = e if e in (*lines["authority"], *lines["host"]) else ""
     own = [(ASK, _TOKEN), *((n, v) for n, v in words.headers if n != ASK), ("user-agent", host_requests.USER_AGENT)]
     own = [(name.lower(), value) for name, value in own]
     told = [f":authority {one}" for one in lines["authority"]] + [f"Host: {one}" for one in lines["host"]]
-    sni = _filled(row.get("sni", ""), values) or _sni(words)
     pseudo = [(":method", "GET"), (":scheme", "https"), *((":authority", one) for one in lines["authority"])]
     over_h2 = Http2Request(headers=(*pseudo, (":path", words.path), *(("host", one) for one in lines["host"]), *own))
     good = Http2Request(headers=(*pseudo[:2], (":authority", words.g), (":path", words.path), *own))
@@ -221,7 +226,9 @@ def _edge_row(
     asked = Asked(
         row=key,
         request=request,
-        sample="; ".join([f"SNI {sni or 'none'}", *(told or ["no :authority, no Host"]), *(["second request"] if before else [])]),
+        sample="; ".join(
+            [f"SNI {sni or 'none'}", *(told or ["no :authority, no Host"]), *(["second request"] if before else [])]
+        ),
         method="GET",
         path=words.path,
         target=words.path,
@@ -229,15 +236,7 @@ def _edge_row(
         evil=evil,
         before=(first,) if before else (),
     )
-    single = [*lines["authority"], *lines["host"]]
-    return Through(
-        asked=asked,
-        version=version,
-        sni=sni,
-        mark=f"{version}.{number}",
-        sent=single[0] if len(single) == 1 else "",
-        over_h2=(good, over_h2) if before else (over_h2,),
-    )
+    return asked, (good, over_h2) if before else (over_h2,)
 
 
 def _filled(template: str, values: Mapping[str, str]) -> str:

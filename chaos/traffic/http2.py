@@ -84,8 +84,7 @@ def exchange_many(
             if secure.selected_alpn_protocol() != "h2":
                 return (RawAnswer(error="no h2", started=started, finished=now()),) * len(requests)
             talk = _Talk(secure, deadline)
-            for request in requests:
-                answers.append(talk.ask(request))
+            answers.extend(talk.ask(request) for request in requests)
     except (OSError, UnicodeError) as error:
         failed = RawAnswer(error=_why(error), started=started, finished=now())
         return (*answers, *(failed,) * (len(requests) - len(answers)))

@@ -5,8 +5,9 @@ nobody else ever said it) they have from a cache. And where the clean answer was
 was kept (a cache that stores a 400 for everybody). Each way is tried on a path of its own, so that no older copy hides it: the
 first read with a fresh query, a path that does not exist, and the first read as it is.
 
-Of the operations, all of kind HOST: `row` 'H47' is a clean request after an evil one, with `error` 'poisoned in location: ...' where the
-name came back; 'H47.before' the clean one before; 'H47.evil' the one with the name. `sample` is the way, the same for all of a try.
+Of the operations, all of kind HOST: `row` 'H47' is a clean request after an evil one, with `error` 'poisoned in location: ...' where
+the name came back; 'H47.before' the clean one before; 'H47.evil' the one with the name. `sample` is the way, the same for all of a
+try, `unique` the name.
 """
 
 from __future__ import annotations

@@ -131,19 +131,22 @@ class Relay:
 
     def _serve(self, edge: socket.socket) -> None:
         """One connection of the edge's, from its beginning to its end."""
-        with contextlib.closing(edge), contextlib.suppress(OSError):
-            with contextlib.closing(socket.create_connection(self._origin, timeout=self._timeout)) as origin:
-                pair = (edge, origin)
-                with self._lock:
-                    self._open.update(pair)
-                try:
-                    for one in pair:
-                        one.settimeout(self._timeout)
-                        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                    self._pass(edge, origin)
-                finally:
-                    with self._lock:
-                        self._open.difference_update(pair)
+        with contextlib.ExitStack() as ending, contextlib.suppress(OSError):
+            ending.callback(edge.close)
+            origin = socket.create_connection(self._origin, timeout=self._timeout)
+            ending.callback(origin.close)
+            pair = (edge, origin)
+            with self._lock:
+                self._open.update(pair)
+            ending.callback(self._forget, pair)
+            for one in pair:
+                one.settimeout(self._timeout)
+                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._pass(edge, origin)
+
+    def _forget(self, pair: tuple[socket.socket, socket.socket]) -> None:
+        with self._lock:
+            self._open.difference_update(pair)
 
     def _pass(self, edge: socket.socket, origin: socket.socket) -> None:
         """Bytes both ways until both sides have ended; one side's end is passed on as such."""

@@ -99,9 +99,7 @@ class Front:
         return TargetFailed(what, remedy=remedy, where=self._where, tail=tail)
 
 
-def caddy(
-    origin_port: int, identity: Identity, *, name: str, reaper: Spawns, directory: Path, program: str = ""
-) -> Front:
+def caddy(origin_port: int, identity: Identity, *, name: str, reaper: Spawns, directory: Path, program: str = "") -> Front:
     """Our own: Host as it came, forwarding headers of its own making, nothing kept, nothing tried twice, every SNI answered.
 
     `name` is whose certificate is shown where SNI names nobody that it knows. Its files are in `directory`.
