@@ -28,7 +28,7 @@ from chaos.model import Finding, History, Kind, Layer, Operation, Outcome
 from chaos.statistics import judge_rate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
 GATE = "sec.waf"
 VERSIONS = {"h1": "HTTP/1.1", "h2": "HTTP/2"}
@@ -113,7 +113,7 @@ def _version(version: str, asked: Sequence[_Asked], history: History, policy: Ma
     rewrites = any(one.changed for one in asked)
     # Behind an edge that rewrites good hosts, what became of odd ones is its doing as well: H73 says so, once.
     through = [one for one in asked if not one.changed and not (rewrites and one.wire is not None and not one.wire.unique)]
-    own = [_own_row(version, row, [one for one in through if one.row is row], policy) for row in own_rows()]
+    own = [_own_row(version, row, [one for one in through if one.row is row]) for row in own_rows()]
     return [
         _unchanged(version, asked),
         _forwarded(version, asked, history.facts.get("edge.h1.adds", "")),
@@ -273,22 +273,16 @@ def _named(version: str, one: Finding) -> Finding:
     return replace(one, check=f"edge.{version}.{name}", detail=f"through the edge, {VERSIONS[version]}: {one.detail}")
 
 
-def _own_row(version: str, row: Row, asked: Sequence[_Asked], policy: Mapping[str, str]) -> Finding | None:
+def _own_row(version: str, row: Row, asked: Sequence[_Asked]) -> Finding | None:
     """The finding of a row of edge.toml; None when it was not asked over this version."""
     if not asked:
         return None
-    must = row.must if row.must != "policy" else {"reject": "refuse", "serve": "serve"}.get(policy.get(row.id, ""), "policy")
-    gate = {"refuse": REFUSED_2XX, "serve": LISTED}.get(row.wanted if must == "policy" else must, PENTEST)
-    if must == "policy":
-        detail = f'{row.title}: {_tally(asked)}; reported only, "{row.id}" in [policy] decides'
+    gate = {"refuse": REFUSED_2XX, "serve": LISTED}.get(row.wanted if row.must == "policy" else row.must, PENTEST)
+    if row.must == "policy":
+        detail = f"{row.title}: {_tally(asked)}; reported only: good edges differ"
         return _finding(version, row.id, Outcome.NOT_APPLICABLE, detail, gate, expected=row.why)
-    wrongs: dict[str, Callable[[_Asked], bool]] = {
-        "refuse": lambda one: opened(one.one),
-        "serve": lambda one: one.one.status is None or one.one.status >= 400,
-        "ignore": _hands_on,
-    }
-    wrong = [one for one in asked if wrongs[must](one)]
-    verb = {"refuse": "served", "serve": "refused", "ignore": "handed the unknown name on, or built from it"}[must]
+    wrong = [one for one in asked if (opened(one.one) if row.must == "refuse" else _hands_on(one))]
+    verb = "served" if row.must == "refuse" else "handed the unknown name on, or built from it"
     return _finding(
         version,
         row.id,

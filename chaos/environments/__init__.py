@@ -176,5 +176,5 @@ class Environment(Protocol):
     def edge(self, upstreams: Mapping[str, int]) -> Edge:
         """A new edge before these upstreams (ports here by name); all requests go to the first until weights are set."""
 
-    def front(self, origin_port: int, identity: Identity, name: str) -> Front:
-        """A new edge with TLS before this port, with this certificate; `name` is whose it is where SNI names nobody known."""
+    def front(self, origin_port: int, identity: Identity) -> Front:
+        """A new edge with TLS before this port of this machine, with this certificate, which holds `localhost` among its names."""

@@ -75,9 +75,7 @@ def _running(rig: Rig, origin_port: int, names: HostNames, facts: dict[str, str]
     identity = rig.environment.authority.issue(_certificate(names))
     own = rig.config.target.edge
     facts["edge"] = "the team's own ([target.edge])" if own else "our Caddy"
-    front: AnyFront = (
-        _own(rig, origin_port, identity) if own else rig.environment.front(origin_port, identity, bare_name(names.allowed[0]))
-    )
+    front: AnyFront = _own(rig, origin_port, identity) if own else rig.environment.front(origin_port, identity)
     try:
         yield front
     finally:

@@ -15,6 +15,7 @@ import itertools
 import re
 import ssl
 import tomllib
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -31,7 +32,7 @@ from chaos.traffic.raw import RawAnswer, exchange_many
 from chaos.traffic.relay import ASK
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from chaos.traffic.host_names import HostNames
     from chaos.traffic.relay import Exchange, Relay
@@ -111,9 +112,17 @@ def words_for(hosts: HostNames, *, seed: int, path: str, headers: Sequence[tuple
 
 def plan(words: Words, version: str, per_class: int) -> list[Through]:
     """All that is asked over one HTTP version: listed hosts, the catalogue, what only an edge can be asked, generated names."""
-    asked = [*host_requests.listed(words), *host_requests.rows(words), *host_requests.generated(words, per_class)]
     numbers = itertools.count()
-    found = [one for each in asked if (one := _through(each, version, next(numbers), words)) is not None]
+
+    def said(asked: Iterable[Asked]) -> list[Through]:
+        return [one for each in asked if (one := _through(each, version, next(numbers), words)) is not None]
+
+    found = said([*host_requests.listed(words), *host_requests.rows(words)])
+    # HTTP/2 has no word for some of a class: enough of them are made for the others to fill it.
+    kinds: Counter[str] = Counter()
+    for one in said(host_requests.generated(words, per_class if version == "h1" else 2 * per_class)):
+        kinds[kind := host_requests.catalogue()[one.asked.row]["class"]] += 1
+        found += [one] if kinds[kind] <= per_class else []
     found += _own(words, version, numbers, per_class)
     return [*found, replace(found[0], mark=f"{version}.{next(numbers)}")]  # the control, again
 
@@ -274,22 +283,22 @@ def observe(edge: Edge, words: Words, version: str, *, per_class: int) -> tuple[
     requests = [_marked(one) for one in plan(words, version, per_class)]
     until = now() + BUDGET
 
-    def ask(one: Through) -> RawAnswer | None:
+    def ask(one: Through) -> tuple[Through, RawAnswer]:
         if now() > until:
-            return None
+            return one, RawAnswer(error="unsent")
         answer = edge.ask(one)
-        if answer.error in {"tls", "reset"} and answer.status is None and one.sni != words.g and one.asked.row != "SNI2":
-            return edge.ask(one, sni=_sni(words))
-        return answer
+        if answer.error in {"tls", "reset"} and answer.status is None and one.sni != _sni(words) and one.asked.row != "SNI2":
+            told = replace(one.asked, sample=f"{one.asked.sample}; SNI {words.g}, for there is no handshake with its own")
+            return replace(one, asked=told), edge.ask(one, sni=_sni(words))
+        return one, answer
 
     first = ask(requests[0])
-    if first is None or first.status is None:
-        return _operations(edge, [(requests[0], first or RawAnswer(error="unsent"))])
+    if first[1].status is None:
+        return _operations(edge, [first])
     with ThreadPoolExecutor(AT_ONCE, thread_name_prefix="edge") as pool:
         rest = list(pool.map(ask, requests[1:-1]))
-    last = edge.ask(requests[-1])
-    pairs = [(requests[0], first), *zip(requests[1:-1], rest, strict=True), (requests[-1], last)]
-    return _operations(edge, [(one, answer) for one, answer in pairs if answer is not None and answer.error != "unsent"])
+    asked = (first, *rest, (requests[-1], edge.ask(requests[-1])))
+    return _operations(edge, [(one, answer) for one, answer in asked if answer.error != "unsent"])
 
 
 def _operations(edge: Edge, answers: Sequence[tuple[Through, RawAnswer]]) -> tuple[Operation, ...]:

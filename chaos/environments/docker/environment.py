@@ -347,15 +347,15 @@ class DockerEnvironment:
         self._edges.append(edge)
         return edge
 
-    def front(self, origin_port: int, identity: Identity, name: str) -> Front:
+    def front(self, origin_port: int, identity: Identity) -> Front:
         """A new edge with TLS before this port, which is one of this machine: on a bridge it is a process here too."""
         assert self._containers is not None
         directory = Path(tempfile.mkdtemp(prefix="front-", dir=self.run_dir))
         if self._containers.network == "host":
             programs = _Programs(self._containers, image(self._settings, "edge_image"), shared=[directory])
-            front = caddy(origin_port, identity, name=name, reaper=programs, directory=directory, program="caddy")
+            front = caddy(origin_port, identity, reaper=programs, directory=directory, program="caddy")
         else:
-            front = caddy(origin_port, identity, name=name, reaper=self._reaper, directory=directory)
+            front = caddy(origin_port, identity, reaper=self._reaper, directory=directory)
         self._edges.append(front)
         return front
 

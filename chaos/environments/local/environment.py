@@ -154,10 +154,10 @@ class LocalEnvironment:
         self._edges.append(edge)
         return edge
 
-    def front(self, origin_port: int, identity: Identity, name: str) -> Front:
+    def front(self, origin_port: int, identity: Identity) -> Front:
         """A new edge with TLS before this port; see `chaos.environments.Environment`."""
         directory = Path(tempfile.mkdtemp(prefix="front-", dir=self.run_dir))
-        front = caddy(origin_port, identity, name=name, reaper=self._reaper, directory=directory)
+        front = caddy(origin_port, identity, reaper=self._reaper, directory=directory)
         self._edges.append(front)
         return front
 

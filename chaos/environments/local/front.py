@@ -99,23 +99,23 @@ class Front:
         return TargetFailed(what, remedy=remedy, where=self._where, tail=tail)
 
 
-def caddy(origin_port: int, identity: Identity, *, name: str, reaper: Spawns, directory: Path, program: str = "") -> Front:
+def caddy(origin_port: int, identity: Identity, *, reaper: Spawns, directory: Path, program: str = "") -> Front:
     """Our own: Host as it came, forwarding headers of its own making, nothing kept, nothing tried twice, every SNI answered.
 
-    `name` is whose certificate is shown where SNI names nobody that it knows. Its files are in `directory`.
+    The certificate has to hold `localhost` (it is shown where SNI names nobody known). Caddy's files are in `directory`.
     """
     port = free_port()
     directory.mkdir(parents=True, exist_ok=True)
     for there, here in ((identity.chain_file, "edge.pem"), (identity.key_file, "edge.key")):
         shutil.copy(there, directory / here)
     config = directory / "front.json"
-    config.write_text(json.dumps(_config(port, origin_port, directory, name)), encoding="utf-8")
+    config.write_text(json.dumps(_config(port, origin_port, directory)), encoding="utf-8")
     home = {key: str(directory) for key in ("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME")}
     argv = [program or str(find_caddy()), "run", "--config", str(config)]
     return Front(argv, port=port, reaper=reaper, cwd=directory, env=home, log=directory / "caddy.log")
 
 
-def _config(port: int, origin_port: int, directory: Path, name: str) -> dict[str, object]:
+def _config(port: int, origin_port: int, directory: Path) -> dict[str, object]:
     """Caddy's whole configuration: https://caddyserver.com/docs/json/."""
     problem = json.dumps({"type": "about:blank", "title": "{http.error.status_text}", "status": "@"})
     own = {
@@ -136,7 +136,7 @@ def _config(port: int, origin_port: int, directory: Path, name: str) -> dict[str
         "listen": [f"127.0.0.1:{port}"],
         "protocols": ["h1", "h2"],
         "automatic_https": {"disable": True},
-        "tls_connection_policies": [{"default_sni": name, "fallback_sni": name}],
+        "tls_connection_policies": [{"default_sni": "localhost", "fallback_sni": "localhost"}],
         "routes": [
             {"match": [no_host], "handle": [{"handler": "error", "status_code": 400}], "terminal": True},
             {"handle": [proxy]},

@@ -100,9 +100,9 @@ class RemoteEnvironment:
         """Not ours."""
         self._not_ours(f"an edge before {len(upstreams)} upstreams")
 
-    def front(self, origin_port: int, identity: Identity, name: str) -> Front:
+    def front(self, origin_port: int, identity: Identity) -> Front:
         """Not ours."""
-        self._not_ours(f"an edge for {name} ({identity.name}) before port {origin_port}")
+        self._not_ours(f"an edge with the certificate {identity.name!r} before port {origin_port}")
 
     def _not_ours(self, what: str) -> NoReturn:
         raise UsageError(
