@@ -95,7 +95,8 @@ def judge(history: History, *, policy: Mapping[str, str] | None = None) -> list[
         if why := history.facts.get(f"edge.{version}"):
             found.append(_finding(version, "H73", Outcome.NOT_APPLICABLE, why))
             continue
-        mine = [_Asked(one, wire.get(one.client), known[one.row]) for one in asked if one.client.startswith(f"{version}.")]
+        sent = [one for one in asked if one.client.startswith(f"{version}.") and one.row in known]
+        mine = [_Asked(one, wire.get(one.client), known[one.row]) for one in sent]
         found += _version(version, mine, history, policy or {})
     return found + [_poisoned(where, [one for one in asked if one.client == where]) for where in ("origin", "h1")]
 
