@@ -74,6 +74,11 @@ class _Asked:
         return self.one.layer is Layer.EDGE or (self.one.status is None and self.wire is None)
 
     @property
+    def turned_away(self) -> bool:
+        """Whether the edge refused it. What it served, from a cache say, it did not."""
+        return self.by_edge and (self.one.status is None or self.one.status >= 400)
+
+    @property
     def undecided(self) -> bool:
         """Whether the edge could not ask, or sent the connection's user away."""
         elsewhere = self.one.status == 421 and (self.row.kind == "sni" or "SNI" in self.one.sample)
@@ -154,7 +159,7 @@ def _unchanged(version: str, asked: Sequence[_Asked]) -> Finding:
 
 def _forwarded(version: str, asked: Sequence[_Asked], adds: str) -> Finding:
     """X-Forwarded-Host from a client, where the edge speaks in that header itself."""
-    counted = [one for one in asked if one.row.id == "H35" and one.wire is not None]
+    counted = [one for one in asked if one.row.id in {"H35", "FWD"} and one.wire is not None]
     wrong = [one for one in counted if one.wire is not None and "x-forwarded-host" in one.wire.error]
     speaks = "x-forwarded-host" in adds
     outcome = Outcome.INCONCLUSIVE if not counted else Outcome.PASS
@@ -203,7 +208,7 @@ def _signal(version: str, asked: Sequence[_Asked]) -> Finding:
 def _served(version: str, asked: Sequence[_Asked]) -> Finding:
     """Listed hosts, turned away by the edge?"""
     counted = [one for one in asked if one.row.must == "serve" and not one.undecided]
-    wrong = [one for one in counted if one.by_edge and (one.one.status is None or one.one.status >= 400)]
+    wrong = [one for one in counted if one.turned_away]
     return _finding(
         version,
         "served",
@@ -221,7 +226,7 @@ def _served(version: str, asked: Sequence[_Asked]) -> Finding:
 
 def _rows(version: str, asked: Sequence[_Asked], history: History, policy: Mapping[str, str]) -> list[Finding]:
     """The rows of hosts.toml, judged as at the origin."""
-    usable = [one.one for one in asked if not one.undecided and not (one.row.must == "serve" and one.by_edge)]
+    usable = [one.one for one in asked if not one.undecided and not (one.row.must == "serve" and one.turned_away)]
     judged = hosts.judge(replace(history, operations=tuple(usable)), policy=policy)
     return [_named(version, one) for one in judged if one.n and one.gate != REFUSED_400]
 

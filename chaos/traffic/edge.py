@@ -193,7 +193,7 @@ def _own(words: Words, version: str, numbers: Iterator[int], per_class: int) -> 
     others = [name for _, name in words.hosts.served() if "*" not in name and name.lower() != words.hosts.allowed[0].lower()]
     for key, row in [*rows, *again]:
         values = {"g": words.g, "g2": (others or [""])[0], "e": words.evil()}
-        lines = {name: [_filled(one, values) for one in row.get(name, ())] for name in ("authority", "host")}
+        lines = {name: [_filled(one, values) for one in row.get(name, ())] for name in ("authority", "host", "more")}
         if "" in (*lines["authority"], *lines["host"]):
             continue
         if version == "h1" and not lines["authority"]:
@@ -216,16 +216,18 @@ def _edge_row(
 ) -> tuple[Asked, tuple[Http2Request, ...]]:
     """A row of edge.toml as bytes, and as header lists; `names` are the unknown host and the one in the handshake."""
     e, sni = names
-    evil = e if e in (*lines["authority"], *lines["host"]) else ""
+    evil = e if e in " ".join((*lines["authority"], *lines["host"], *lines["more"])).split() else ""
+    path = f"/chaos-{words.label()}" if row.get("fresh") else words.path
+    more = [(name.lower(), value) for name, _, value in (one.partition(": ") for one in lines["more"])]
     own = [(ASK, _TOKEN), *((n, v) for n, v in words.headers if n != ASK), ("user-agent", host_requests.USER_AGENT)]
-    own = [(name.lower(), value) for name, value in own]
+    own = [*more, *((name.lower(), value) for name, value in own)]
     told = [f":authority {one}" for one in lines["authority"]] + [f"Host: {one}" for one in lines["host"]]
     pseudo = [(":method", "GET"), (":scheme", "https"), *((":authority", one) for one in lines["authority"])]
-    over_h2 = Http2Request(headers=(*pseudo, (":path", words.path), *(("host", one) for one in lines["host"]), *own))
-    good = Http2Request(headers=(*pseudo[:2], (":authority", words.g), (":path", words.path), *own))
+    over_h2 = Http2Request(headers=(*pseudo, (":path", path), *(("host", one) for one in lines["host"]), *own))
+    good = Http2Request(headers=(*pseudo[:2], (":authority", words.g), (":path", path), *own))
     plain = "".join(f"{name}: {value}\r\n" for name, value in own)
     request, first = (
-        f"GET {words.path} HTTP/1.1\r\n{hosts}{plain}{ending}\r\n".encode()
+        f"GET {path} HTTP/1.1\r\n{hosts}{plain}{ending}\r\n".encode()
         for hosts, ending in (
             ("".join(f"Host: {one}\r\n" for one in lines["authority"]), "Connection: close\r\n"),
             (f"Host: {words.g}\r\n", ""),
@@ -235,12 +237,10 @@ def _edge_row(
     asked = Asked(
         row=key,
         request=request,
-        sample="; ".join(
-            [f"SNI {sni or 'none'}", *(told or ["no :authority, no Host"]), *(["second request"] if before else [])]
-        ),
+        sample="; ".join([f"SNI {sni or 'none'}", *told, *lines["more"], *(["second request"] if before else [])]),
         method="GET",
-        path=words.path,
-        target=words.path,
+        path=path,
+        target=path,
         expected={"refuse": "400", "serve": "2xx"}.get(row["must"], ""),
         evil=evil,
         before=(first,) if before else (),

@@ -34,12 +34,16 @@ SERVICES = {
 OFTEN = ("rewrites_host", "rewrites_host_on_http2", "refuses_unknown_hosts_itself", "has_a_default_site", "believes_every_client")
 
 
-def with_edge(directory, defect):
+CADDY = ["caddy", "run", "--adapter", "caddyfile", "--config", str(HERE / "edges" / "Caddyfile")]
+CACHE = [sys.executable, str(HERE / "edges" / "caching.py")]
+
+
+def with_edge(directory, defect, start=CADDY):
     """The reference service's chaos.toml with an edge of the team's own."""
     made = with_environment(REFERENCE, directory, {})
     raw = tomllib.loads(made.read_text(encoding="utf-8"))
     raw["target"]["edge"] = {
-        "start": ["caddy", "run", "--adapter", "caddyfile", "--config", str(HERE / "edges" / "Caddyfile")],
+        "start": start,
         "env": {
             "EDGE_PORT": "{edge_port}",
             "EDGE_CERT": "{edge_cert}",
@@ -72,9 +76,18 @@ def test_a_service_is_red_behind_the_edge(suite, defect):
     assert (result.code, result.evidence["verdict"]) == (1, "NO-GO")
 
 
-def test_an_edge_of_the_teams_own_is_clear(tmp_path):
-    """The control: the same Caddyfile with no defect."""
-    result = run_suite(with_edge(tmp_path, "none"), tmp_path, only=SAMPLE)
+def test_a_cache_that_is_poisoned_through_the_edge(tmp_path):
+    """The application is clean, and so is its answer without the edge."""
+    result = run_suite(with_edge(tmp_path, "none", [*CACHE, "unkeyed"]), tmp_path, only=SAMPLE)
+    assert result.failed == {"sec.pentest"}, result.open_checks
+    assert {"edge.h1.H47"} <= set(result.failed_checks)
+    assert "edge.origin.H47" not in result.failed_checks
+
+
+@pytest.mark.parametrize("start", [CADDY, *([[*CACHE, "keyed"]] if EVERY else [])], ids=["Caddy", "with a cache"][: 1 + EVERY])
+def test_an_edge_of_the_teams_own_is_clear(tmp_path, start):
+    """The controls: the same Caddyfile with no defect, and a cache that knows what its answers are built from."""
+    result = run_suite(with_edge(tmp_path, "none", start), tmp_path, only=SAMPLE)
     assert result.failed == set(), result.open_checks
     assert (result.code, result.evidence["verdict"]) == (0, "CLEAR"), result.shown
 
