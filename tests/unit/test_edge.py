@@ -8,6 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
+from chaos.cases import due, select
 from chaos.certs import Authority, Entry
 from chaos.checks import edge as check
 from chaos.environments.local import front
@@ -339,3 +340,34 @@ def test_a_cache_is_seen_through(origin):
     assert "X-Forwarded-Host" in judged.examples[0]
     assert {one.kind for one in tried} == {Kind.HOST}
     assert all(isinstance(one, Operation) for one in tried)
+
+
+# -- named ------------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "cases"),
+    [
+        ("edge", {"edge"}),
+        ("edge-full", {"edge-full"}),
+        ("edge.h1.H73", {"edge"}),
+        ("edge.origin.H47", {"edge"}),
+        ("edge.h2.400.bad", {"edge", "edge-full"}),
+        ("sec.waf", {"edge"}),
+    ],
+)
+def test_what_only_takes(name, cases):
+    assert {case.id for case in select((name,)) if due(case, (name,), "quick")} == cases
+
+
+def test_a_night_runs_all_of_each_class():
+    assert {case.id for case in select(()) if case.family == "edge" and due(case, (), "nightly")} == {"edge", "edge-full"}
+    assert {case.id for case in select(()) if case.family == "edge" and due(case, (), "quick")} == {"edge"}
+
+
+def test_every_row_of_its_own_is_sent_and_judged(history):
+    """No row of edge.toml is only written down."""
+    asked = {one.row for one in history.operations}
+    assert {row.id for row in check.own_rows()} <= asked
+    found = {one.check for one in check.judge(history)}
+    assert all({f"edge.h1.{row.id}", f"edge.h2.{row.id}"} & found for row in check.own_rows())
