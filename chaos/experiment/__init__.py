@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from chaos.experiment import backoff, commits, edge, faults, impostors, quiet, stalls
+from chaos.experiment import backoff, commits, edge, faults, impostors, quiet, recoveries, schedules, stalls
 from chaos.experiment.core import Recording, Runner
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ RUNNERS: Mapping[str, Runner] = {
     "locks": faults.locks,
     "slots": faults.slots,
     "restart": faults.restart,
+    "schedule": schedules.run,
+    "recovery": recoveries.run,
     "reconnect": impostors.reconnect,
     "start": impostors.start,
     "stall": stalls.stall,
@@ -41,7 +43,7 @@ RUNNERS: Mapping[str, Runner] = {
 }
 
 # Families whose faults write themselves down, each when it is injected. All others do so here, as a whole.
-WRITTEN = {"network", "slow", "certificate", "tls-off", "locks", "slots", "restart", "stall", "cancel"}
+WRITTEN = {"network", "slow", "certificate", "tls-off", "locks", "slots", "restart", "stall", "cancel", "schedule", "recovery"}
 
 
 def run(rig: Rig, case: Case, more: Mapping[str, Runner] | None = None) -> History:

@@ -159,7 +159,7 @@ def _single_host(request: bytes) -> str:
 def as_http2(request: bytes) -> Http2Request | None:
     """An HTTP/1.1 request as HTTP/2 says it; None where the two have no word for the same (two Host lines, absolute form, ...).
 
-    Host becomes :authority; what belongs to an HTTP/1.1 connection is left out (RFC 9113, 8.2.2 and 8.3.1); a trailer stays one.
+    Host becomes :authority; what belongs to an HTTP/1.1 connection is left out (RFC 9113, 8.2.2 and 8.3.1); a body and a trailer stay.
     """
     head, ended, body = request.partition(b"\r\n\r\n")
     start, *lines = head.decode("utf-8", "replace").split("\r\n")
@@ -174,10 +174,14 @@ def as_http2(request: bytes) -> Http2Request | None:
         return None
     pseudo = [(":method", method), (":scheme", "https"), *((":authority", value) for value in hosts), (":path", target)]
     kept = [(name, value) for name, value in pairs if name not in _HOP | {"host"}]
-    trailers = [_FIELD.fullmatch(line) for line in body.decode("utf-8", "replace").split("\r\n")[1:] if line]
-    return Http2Request(
-        headers=(*pseudo, *kept), trailers=tuple((found[1].lower(), found[2].strip()) for found in trailers if found is not None)
-    )
+    if "transfer-encoding" not in dict(pairs):
+        return Http2Request(headers=(*pseudo, *kept), body=body)
+    size, *ending = body.decode("utf-8", "replace").split("\r\n")
+    trailers = [_FIELD.fullmatch(line) for line in ending if line]
+    if size != "0":
+        return None  # no row has a chunked body that holds anything
+    named = tuple((found[1].lower(), found[2].strip()) for found in trailers if found is not None)
+    return Http2Request(headers=(*pseudo, *kept), trailers=named)
 
 
 @cache

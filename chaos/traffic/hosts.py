@@ -15,13 +15,12 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from chaos.model import Kind, Layer, Operation, now
 from chaos.traffic import layers
 from chaos.traffic.host_names import HostNames, Words
 from chaos.traffic.host_requests import Asked, generated, listed, rows
-from chaos.traffic.host_target import asked_on
 from chaos.traffic.raw import RawAnswer, exchange_many
 
 if TYPE_CHECKING:
@@ -111,27 +110,45 @@ def observe(
     """`probe` for a target as chaos.toml describes it: its hosts, reads' paths and headers. Nothing without [target.hosts]."""
     if target.hosts is None:
         return ()
-    on = asked_on(target, session)
+    from chaos.config import expand  # noqa: PLC0415  (the model is heavy, and `probe` needs none of it)
+
+    names = HostNames(
+        allowed=target.hosts.allowed,
+        seo=target.hosts.seo,
+        preview=target.hosts.preview,
+        staging=target.hosts.staging,
+        crawler=target.hosts.crawler,
+        health=target.hosts.health,
+    )
+    reads = [one for one in target.read if one.method == "GET" and one.path.startswith("/")]
+    paths = [_path(expand(one.path, {**session.values, "unique": "chaos"})) for one in reads] or ["/"]
+    own = session.headers("chaos") | (expand(dict(reads[0].headers), session.values) if reads else {})
+    headers = tuple((name, value) for name, value in own.items() if name.lower() not in {"host", "connection"})
     context = None
     if urlsplit(session.base_url).scheme == "https":
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE  # what is judged here is Host, not the edge's TLS
-    learned = layers.learn(address, host=on.names.allowed[0], path=on.path, headers=on.headers, timeout=timeout, context=context)
+    learned = layers.learn(address, host=names.allowed[0], path=paths[0], headers=headers, timeout=timeout, context=context)
     return tuple(
         probe(
             address,
-            on.names,
-            path=on.path,
-            headers=on.headers,
+            names,
+            path=paths[0],
+            headers=headers,
             seed=seed,
             per_class=per_class,
             timeout=timeout,
             learned=learned,
-            others=on.others,
-            health=on.health,
+            others=tuple(dict.fromkeys(paths[1:])),
+            health=tuple(dict.fromkeys(one for one in (target.live, target.ready) if one and one.startswith("/"))),
             context=context,
         )
     )
+
+
+def _path(path: str) -> str:
+    """A path as it goes over the wire: what is encoded stays, what is not becomes so."""
+    return quote(path, safe="/?#[]@!$&'()*+,;=:%~")
 
 
 class _Patience:

@@ -32,9 +32,10 @@ Pairs = tuple[tuple[str, str], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Http2Request:
-    """Header fields, pseudo-header fields among them, in the order in which they are sent; and trailers, where there are any."""
+    """Header fields, pseudo-header fields among them, in the order in which they are sent; a body and trailers where there are any."""
 
     headers: Pairs
+    body: bytes = b""
     trailers: Pairs = ()
 
 
@@ -115,7 +116,11 @@ class _Talk:
         reading = _Reading()
         try:
             stream = self._h2.get_next_available_stream_id()
-            self._h2.send_headers(stream, _bytes(request.headers), end_stream=not request.trailers)
+            self._h2.send_headers(stream, _bytes(request.headers), end_stream=not (request.body or request.trailers))
+            if request.body:
+                self._h2.send_data(
+                    stream, request.body[: self._h2.local_flow_control_window(stream)], end_stream=not request.trailers
+                )
             if request.trailers:
                 self._h2.send_headers(stream, _bytes(request.trailers), end_stream=True)
             self._flush()

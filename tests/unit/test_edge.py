@@ -158,6 +158,13 @@ def test_http2_says_what_http1_said():
     )
 
 
+def test_a_body_stays_one(edge):
+    said = through.as_http2(b"POST /a HTTP/1.1\r\nHost: g\r\nContent-Length: 4\r\n\r\nbody")
+    assert (said.headers[-1], said.body, said.trailers) == (("content-length", "4"), b"body", ())
+    http2.exchange_many(edge.address, [replace(said, headers=tuple(said.headers))], timeout=5, context=edge.h2)
+    assert bytes(edge.relay.exchanges()[-1].request).endswith(b"\r\n\r\nbody")
+
+
 @pytest.mark.parametrize(
     "request_",
     [
