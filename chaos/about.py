@@ -64,6 +64,8 @@ HOW = {
     "hosts": "Every row of the host catalogue and some thousand generated hosts, as raw bytes over fresh connections.",
     "pentest": "Requests that are refused are sent in other forms, good ones with something in them, and messages with two ends with a "
     "request hidden in them, as raw bytes, to the origin and through an edge (docs/pentest.md). Only what is proven counts.",
+    "edge": "An edge with TLS (our Caddy, or [target.edge]) stands in front of the running target, a relay of ours between the two: "
+    "the catalogue over HTTP/1.1 and HTTP/2, each answer attributed by what the relay saw. Then cache poisoning, without the edge too.",
     "rollback": "The target with a wrong CA file is put behind the edge as a bad release; `chaos-gate rollback` has to end it.",
     "rotation": "the commands of docs/certificate-rotation-sop.md, with two instances of the target under load",
     "expiry": "the exported alerting rules in promtool and in a Prometheus server, on what the certificate exporter says",

@@ -49,6 +49,7 @@ ONCE = {
     "steady",
     "hosts",
     "pentest",
+    "edge",
     "server",
     "injection",
     "rotation",

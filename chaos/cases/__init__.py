@@ -47,6 +47,7 @@ def _tls() -> list[Case]:
     return [*served, off]
 
 
+EDGE_ROW = re.compile(r"edge\.(?:h1|h2|origin)\.\w+(?:\.\w+)?")  # checks of the experiments 'edge' and 'edge-full'
 RECOVERY = (
     ("network", "res.network", "short network drops"),
     ("tls", "res.backoff", "short TLS failures"),
@@ -68,6 +69,19 @@ CASES: tuple[Case, ...] = (
         gates=("sec.unknown_host_2xx", "sec.unknown_host_400", "sec.host_allowlist", "sec.audit_log", "rel.error_schema"),
         needs=("hosts",),
         injects=False,
+    ),
+    *(
+        Case(
+            id=name,
+            family="edge",
+            title=f"Host validation through an edge, HTTP/1.1 and HTTP/2{more}",
+            gates=("sec.waf", "sec.unknown_host_2xx", "sec.unknown_host_400", "sec.host_allowlist", "sec.pentest"),
+            what=str(per_class),
+            needs=("hosts",),
+            injects=False,
+            nightly=per_class > 100,
+        )
+        for name, per_class, more in (("edge", 7, ""), ("edge-full", 320, ", 320 of each class"))
     ),
     Case(
         id="server",
@@ -195,6 +209,8 @@ def _named(case: Case, name: str) -> bool:
         return True
     if case.id == "pentest" and ATTACK_ROW.fullmatch(name):
         return True
+    if case.family == "edge" and EDGE_ROW.fullmatch(name):
+        return not case.nightly or ".400." in name
     if name in {case.id, *case.gates} or case.id.startswith(f"{name}.") or name.endswith(f".{case.id}"):
         return True
     row, _, situation = name.rpartition(".")  # 'P8.start' is all forms of P8 at start; 'C13.start' is a case of its own
@@ -211,15 +227,16 @@ def known_names() -> set[str]:
 def due(case: Case, names: tuple[str, ...], profile: str) -> bool:
     """Whether a run of this profile runs it: one of the night runs in a shorter one only where it is named.
 
-    To name its gate is enough where only night runs speak for that gate.
+    To name its gate is enough where that is its own, and only night runs (and samples of them) are for that gate.
     """
     if not case.nightly or profile != "quick":
         return True
-    return any(_named(case, name) and (name not in case.gates or _by_night(name)) for name in names)
+    return any(_named(case, name) and (name not in case.gates or (name == case.gate and _by_night(name))) for name in names)
 
 
 def _by_night(gate: str) -> bool:
-    return all(one.nightly or one.scope == "sample" for one in CASES if gate in one.gates)
+    owned = [one for one in CASES if one.gate == gate]
+    return bool(owned) and all(one.nightly or one.scope == "sample" for one in owned)
 
 
 __all__ = ["ALWAYS", "BY_ID", "CASES", "LISTS", "Case", "case_of", "due", "known_names", "lacking", "scheduled", "select"]

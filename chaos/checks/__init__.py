@@ -10,6 +10,7 @@ from chaos.checks import (
     backoff,
     commits,
     disclosure,
+    edge,
     errors,
     expiry,
     handshakes,
@@ -38,6 +39,10 @@ def _hosts(history: History, limits: Limits) -> list[Finding]:
     return hosts.judge(history, policy=limits.policy)
 
 
+def _edge(history: History, limits: Limits) -> list[Finding]:
+    return edge.judge(history, policy=limits.policy)
+
+
 OUTAGE: tuple[Check, ...] = (recovery.check, invalid.check, _errors, writes.check, disclosure.plaintext)
 HELD: tuple[Check, ...] = (*OUTAGE, disclosure.cancels)
 FAMILIES: Mapping[str, tuple[Check, ...]] = {
@@ -52,6 +57,7 @@ FAMILIES: Mapping[str, tuple[Check, ...]] = {
     "steady": (latency.check, invalid.check, _errors, writes.check, handshakes.rate, handshakes.sessions, disclosure.plaintext),
     "hosts": (_hosts, _errors, audit.check),
     "pentest": (pentest.check,),
+    "edge": (_edge,),
     "server": (server.check,),
     "injection": (server.injection,),
     "rollback": (rollback.check,),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from chaos.experiment import backoff, commits, faults, impostors, pentest, quiet, recoveries, schedules, stalls
+from chaos.experiment import backoff, commits, edge, faults, impostors, pentest, quiet, recoveries, schedules, stalls
 from chaos.experiment.core import Recording, Runner
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ RUNNERS: Mapping[str, Runner] = {
     "steady": quiet.steady,
     "hosts": quiet.hosts,
     "pentest": pentest.run,
+    "edge": edge.edge,
     "server": quiet.server,
     "injection": quiet.injection,
 }

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.detection.conftest import REFERENCE, TARGETS
+from tests.detection.test_planted_edges import CADDY, with_edge
 from tests.unit.pentest_app import tls
 
 SERVICE = Path(__file__).with_name("one_change.py")
@@ -62,3 +63,14 @@ def test_an_edge_with_the_tls_of_1999(suite, tmp_path, defect, row):
     assert result.failed == ({"sec.pentest"} if row else set()), result.open_checks
     assert (row in result.failed_checks) == bool(row)
     assert result.code == (1 if row else 0), result.shown
+
+
+NAIVE = [sys.executable, str(Path(__file__).parent / "edges" / "naive.py")]
+
+
+@pytest.mark.skipif(not EVERY, reason="half a minute: CHAOS_DETECTION=all")
+@pytest.mark.parametrize(("start", "rows"), [(NAIVE, {"PT01", "PT02"}), (CADDY, set())])
+def test_the_edge_of_a_team_is_asked_as_well(suite, tmp_path, start, rows):
+    result = suite(with_edge(tmp_path, "", start), only=("sec.pentest",))
+    assert result.failed == ({"sec.pentest"} if rows else set()), result.open_checks
+    assert rows <= set(result.failed_checks)
