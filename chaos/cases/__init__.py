@@ -6,6 +6,8 @@ import re
 
 from chaos.cases.abilities import lacking
 from chaos.cases.case import ALWAYS, LISTS, Case
+from chaos.cases.crossings import PATHS
+from chaos.cases.life import LIFE
 from chaos.cases.wire import SITUATIONS, WIRE
 from chaos.faults.network import NETWORK
 
@@ -97,6 +99,8 @@ CASES: tuple[Case, ...] = (
         )
         for name, times, nightly in (("commit-cut", 6, False), ("commit-cut-59", 59, True))
     ),
+    *PATHS,
+    *LIFE,
     *WIRE,
     Case(
         id="rollback",

@@ -16,6 +16,7 @@ from chaos.checks import (
     hosts,
     invalid,
     latency,
+    life,
     recovery,
     rollback,
     rotation,
@@ -40,6 +41,9 @@ OUTAGE: tuple[Check, ...] = (recovery.check, invalid.check, _errors, writes.chec
 HELD: tuple[Check, ...] = (*OUTAGE, disclosure.cancels)
 FAMILIES: Mapping[str, tuple[Check, ...]] = {
     **dict.fromkeys(("network", "certificate", "tls-off", "slots", "restart", "stall"), OUTAGE),
+    **dict.fromkeys(("life", "cross", "flapping", "bouncer"), OUTAGE),
+    "replica": (*OUTAGE, life.replica),
+    "starting": (life.starting, disclosure.plaintext),
     **dict.fromkeys(("locks", "slow"), HELD),
     "cancel": (disclosure.cancels, *OUTAGE[1:]),
     "reconnect": (disclosure.check, invalid.check, _errors, disclosure.plaintext),

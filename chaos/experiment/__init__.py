@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from chaos.experiment import backoff, commits, faults, impostors, quiet, stalls
+from chaos.experiment import backoff, commits, crossings, faults, impostors, life, quiet, stalls, starts
 from chaos.experiment.core import Recording, Runner
 
 if TYPE_CHECKING:
@@ -29,6 +29,12 @@ RUNNERS: Mapping[str, Runner] = {
     "locks": faults.locks,
     "slots": faults.slots,
     "restart": faults.restart,
+    "life": life.run,
+    "cross": crossings.cross,
+    "flapping": crossings.flapping,
+    "replica": crossings.replica,
+    "starting": starts.starting,
+    "bouncer": life.bouncer,
     "reconnect": impostors.reconnect,
     "start": impostors.start,
     "stall": stalls.stall,
@@ -40,7 +46,9 @@ RUNNERS: Mapping[str, Runner] = {
 }
 
 # Families whose faults write themselves down, each when it is injected. All others do so here, as a whole.
-WRITTEN = {"network", "slow", "certificate", "tls-off", "locks", "slots", "restart", "stall", "cancel"}
+WRITTEN = {"network", "slow", "certificate", "tls-off", "locks", "slots", "restart", "stall", "cancel"} | {
+    *("life", "cross", "flapping", "replica", "starting", "bouncer"),
+}
 
 
 def run(rig: Rig, case: Case, more: Mapping[str, Runner] | None = None) -> History:

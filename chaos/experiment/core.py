@@ -71,12 +71,14 @@ class Plan:
     longest: float = 0.0
     entry: str = ""  # in the ledger, where it was written down already: something of it had to be in place before
     met: bool = False  # the target has to have opened a connection into the fault, where the wire can see that
+    idle: bool = False  # it strikes while nobody asks the target for anything; traffic begins when it is in force
 
 
 def under_fault(rig: Rig, recording: Recording, plan: Plan) -> History:
     """Traffic, fault, proof, heal, recovery, and the writes looked up again."""
     driver = rig.driver
-    driver.begin_clients(rig.live)
+    if not plan.idle:
+        driver.begin_clients(rig.live)
     try:
         time.sleep(BEFORE)
         _window(rig, recording, plan)
@@ -99,6 +101,8 @@ def _window(rig: Rig, recording: Recording, plan: Plan) -> None:
     try:
         with rig.watched():
             fault.inject()
+            if plan.idle:
+                rig.driver.begin_clients(rig.live)
             effect = fault.confirm()
             _hold(rig, injected, plan)
     finally:

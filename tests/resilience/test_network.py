@@ -19,3 +19,15 @@ def test_restart(prove, case):
 def test_stall(prove, case):
     """A server that accepts connections and falls silent at one place of their start."""
     prove(case)
+
+
+@pytest.mark.families("cross", "flapping", "replica")
+def test_paths(prove, case):
+    """Each network fault by the state of connections, direction and length; a path that flaps; one replica of two."""
+    prove(case)
+
+
+@pytest.mark.families("life", "bouncer", "starting")
+def test_life(prove, case):
+    """Processes killed, long recovery, fail-over, a full disk, locks, deadlocks, a migration, PgBouncer, an instance that starts."""
+    prove(case)

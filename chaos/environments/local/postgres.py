@@ -124,6 +124,11 @@ class Postgres(TlsServer):
 
     # -- its life: crashes, long recovery, followers, a disk of its own ---------------------------------------------------------
 
+    @property
+    def owner(self) -> tuple[int, int] | None:
+        """(uid, gid) of its processes and files; None: the caller's own."""
+        return self._installation.user
+
     def adjust(self, settings: Mapping[str, str]) -> None:
         """These settings on top of our own, values as postgresql.conf has them, reloaded; {} takes them off again."""
         self._extra = dict(settings)
@@ -186,8 +191,12 @@ class Postgres(TlsServer):
         """Its data are thrown away and copied from `primary` by pg_basebackup, which it follows from then on."""
         self.stop("immediate")
         shutil.rmtree(self._data, ignore_errors=True)
-        self._tool("pg_basebackup", "-D", str(self._data), "-d", primary.admin_conninfo, "-c", "fast", "-X", "stream", "--no-sync")
-        served = re.findall(r"^ssl_cert_file = 'server-(\d+)\.crt'", (self._data / "postgresql.conf").read_text("utf-8"), re.MULTILINE)
+        self._tool(
+            "pg_basebackup", "-D", str(self._data), "-d", primary.admin_conninfo, "-c", "fast", "-X", "stream", "--no-sync"
+        )
+        served = re.findall(
+            r"^ssl_cert_file = 'server-(\d+)\.crt'", (self._data / "postgresql.conf").read_text("utf-8"), re.MULTILINE
+        )
         self._identity = int(served[-1])
         self.follow(primary)
 
@@ -197,6 +206,11 @@ class Postgres(TlsServer):
         self._configure()
         self._write("standby.signal", b"")
         self.start()
+
+    def discard(self) -> None:
+        """A follower that is needed no more: stopped and removed."""
+        self.stop("immediate")
+        shutil.rmtree(self._home, ignore_errors=True)
 
     def promote(self) -> None:
         """A standby becomes a primary; it takes writes when this returns."""
@@ -261,6 +275,8 @@ class Postgres(TlsServer):
 
     def check(self) -> None:
         """Raises PartFailed when it died and nobody asked it to."""
+        if self._room is not None:
+            return  # a full disk may end it
         if not self._asked_to_stop and self.process is not None and (status := self.process.poll()) is not None:
             self._fail(f"died: exit status {status}")
 

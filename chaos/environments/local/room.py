@@ -36,7 +36,10 @@ def lacking() -> str:
     if missing := [name for name in TOOLS if shutil.which(name) is None]:
         return f"no {', '.join(missing)} (util-linux) on this machine"
     tried = subprocess.run(
-        ["unshare", "--mount", "mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", "/mnt"], capture_output=True, text=True, check=False
+        ["unshare", "--mount", "mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", "/mnt"],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     return f"no file system may be mounted here: {tried.stderr.strip()[:120]}" if tried.returncode else ""
 
@@ -68,7 +71,9 @@ class Room:
 
     def entered(self, argv: Sequence[str], user: tuple[int, int] | None) -> list[str]:
         """`argv` inside, as `user`. All of them exec: the process is the program in the end, and keeps its pid."""
-        lower = ["setpriv", f"--reuid={user[0]}", f"--regid={user[1]}", "--clear-groups", "--pdeathsig", "QUIT", "--"] if user else []
+        lower = (
+            ["setpriv", f"--reuid={user[0]}", f"--regid={user[1]}", "--clear-groups", "--pdeathsig", "QUIT", "--"] if user else []
+        )
         return ["nsenter", f"--mount=/proc/{self.process.pid}/ns/mnt", "--", *lower, *argv]
 
     def fill(self) -> int:
