@@ -11,11 +11,11 @@ SAMPLE = "cross.sample"
 
 CROSSED: tuple[Case, ...] = tuple(
     Case(
-        id=".".join(("cross", fault.id, state, direction, length)),
+        id=f"cross.{fault.id}.{state}.{direction}.{length}",
         family="cross",
         title=f"{fault.title}, {text}{', ' if DIRECTIONS[direction] else ''}{DIRECTIONS[direction]}, {LENGTHS[length]}",
         gates=GATES,
-        what=".".join((fault.id, state, direction, length)),
+        what=f"{fault.id}.{state}.{direction}.{length}",
         scope=state,
         nightly=True,
     )

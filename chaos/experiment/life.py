@@ -93,7 +93,9 @@ def _failover(rig: Rig, recording: Recording, primary: Postgres, *, demoted: boo
         title = (
             "a planned fail-over, the old primary read-only at the same address" if demoted else "fail-over to a promoted standby"
         )
-        fault = Failover(primary, standby, standby.promote, move, rig.conninfo, demoted, name, title)
+        fault = Failover(
+            primary, standby, standby.promote, lambda: primary.follow(standby), move, rig.conninfo, demoted, name, title
+        )
         return under_fault(rig, recording, Plan(fault))
     finally:
         _hand_back(rig, primary, standby, home)

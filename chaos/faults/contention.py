@@ -47,6 +47,18 @@ def number(session: Session, query: str, *values: object) -> int:
     return int(str(row[0])) if row else 0
 
 
+def patiently(session: Session, statement: sql.Composed) -> None:
+    """DDL on the target's tables: its work may hold it up for a moment."""
+    for turn in range(10):
+        try:
+            session.execute(statement)
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
+            if turn == 9:
+                raise
+        else:
+            return
+
+
 class Beside:
     """Work that goes on in a thread until it is told to stop: `step(session)` again and again, in a session of an administrator's.
 
@@ -160,6 +172,9 @@ class Cancelled:
             one.end()
 
 
+_TRIGGER = sql.SQL(
+    "CREATE TRIGGER chaos_gate AFTER INSERT OR UPDATE OR DELETE ON {} FOR EACH STATEMENT EXECUTE FUNCTION chaos_gate.meet()"
+)
 _BARE = "BEGIN RETURN NULL; END"
 _DEADLOCK = f"BEGIN PERFORM pg_advisory_xact_lock({FIRST}); PERFORM pg_advisory_xact_lock({SECOND}); RETURN NULL; END"
 _CONFLICT = f"BEGIN PERFORM pg_sleep(0.03); UPDATE {SCHEMA}.hot SET n = n + 1; RETURN NULL; END"
@@ -197,12 +212,7 @@ class Aborted:
             session.execute(f"CREATE TABLE IF NOT EXISTS {SCHEMA}.hot AS SELECT 0 AS n")
             self._function(session, _DEADLOCK if deadlock else _CONFLICT)
             for table in tables(session):
-                self._patiently(
-                    session,
-                    sql.SQL(
-                        "CREATE TRIGGER chaos_gate AFTER INSERT OR UPDATE OR DELETE ON {} FOR EACH STATEMENT EXECUTE FUNCTION chaos_gate.meet()"
-                    ).format(table),
-                )
+                patiently(session, _TRIGGER.format(table))
             if not deadlock:
                 self._isolation(session, "'repeatable read'")
         if deadlock:
@@ -222,18 +232,6 @@ class Aborted:
             f"CREATE OR REPLACE FUNCTION {SCHEMA}.meet() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER "
             f"SET search_path = pg_catalog AS $chaos${body}$chaos$"
         )
-
-    @staticmethod
-    def _patiently(session: Session, statement: sql.Composed | sql.SQL) -> None:
-        """The target's work may hold it up for a moment."""
-        for turn in range(10):
-            try:
-                session.execute(statement)
-            except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected):
-                if turn == 9:
-                    raise
-            else:
-                return
 
     def _cross(self, session: Session) -> None:
         """Hold the second, and ask for the first as soon as somebody else has it."""
@@ -271,7 +269,7 @@ class Aborted:
                     self._isolation(session, "DEFAULT")
                     self.sever()
                 for table in tables(session):
-                    self._patiently(session, sql.SQL("DROP TRIGGER IF EXISTS chaos_gate ON {}").format(table))
+                    patiently(session, sql.SQL("DROP TRIGGER IF EXISTS chaos_gate ON {}").format(table))
                 session.execute(sql.SQL("DROP SCHEMA IF EXISTS {} CASCADE").format(sql.Identifier(SCHEMA)))
         except psycopg.Error as error:
             raise CleanupFailed(
@@ -337,7 +335,7 @@ class Migration:
                 session.execute("SET lock_timeout = '2s'")
                 for table in tables(session):
                     drop = sql.SQL("ALTER TABLE {} DROP COLUMN IF EXISTS chaos_gate_column").format(table)
-                    Aborted._patiently(session, drop)
+                    patiently(session, drop)
         except psycopg.Error as error:
             raise CleanupFailed(
                 f"the migration could not be rolled back: {str(error).strip()[:120]}",

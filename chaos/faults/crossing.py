@@ -8,7 +8,6 @@ target's queries wait in PostgreSQL when the fault strikes, and are answered int
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -26,6 +25,8 @@ from chaos.faults.probe import PAYLOAD, PooledProbe, Rule, Seen, ask, connect
 from chaos.model import Effect
 
 if TYPE_CHECKING:
+    import random
+
     from chaos.faults.database import Server
     from chaos.faults.toxiproxy import ProxyControl
     from chaos.ledger import Restore

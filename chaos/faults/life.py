@@ -1,7 +1,7 @@
 """What happens to a database server in its life: a process killed, a long recovery, fail-over, a full disk.
 
-Each is done to a real PostgreSQL by real means (SIGKILL, archive recovery, pg_basebackup and pg_ctl promote, a file system without room);
-the server is handed in as a `Living`, which only one on this machine is.
+Each is done to a real PostgreSQL by real means (SIGKILL, archive recovery, pg_basebackup and pg_ctl promote, a file system without
+room); the server is handed in as a `LivingServer`, which only one on this machine is.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import signal
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol
 
 import psycopg
 
@@ -35,9 +35,16 @@ class SmallDisk(Protocol):
         """Give it back."""
 
 
-@runtime_checkable
-class Living(Protocol):
+class LivingServer(Server, Protocol):
     """A server whose processes and files are within reach."""
+
+    port: int
+
+    def log_offset(self) -> int:
+        """Where the server's log ends now."""
+
+    def log_since(self, offset: int) -> list[str]:
+        """The whole lines of the server's log after `offset`."""
 
     def crash(self) -> None:
         """SIGKILL to the postmaster."""
@@ -52,27 +59,6 @@ class Living(Protocol):
         """These settings on top of its own, reloaded; {} takes them off."""
 
 
-class LivingServer(Server, Living, Protocol):
-    """Both."""
-
-    port: int
-
-    def log_offset(self) -> int:
-        """Where the server's log ends now."""
-
-    def log_since(self, offset: int) -> list[str]:
-        """The whole lines of the server's log after `offset`."""
-
-
-class Standby(Protocol):
-    """A server that follows, and can lead."""
-
-    port: int
-
-    def promote(self) -> None:
-        """Lead; it takes writes when this returns."""
-
-
 class DiskedServer(LivingServer, Protocol):
     """A server whose WAL can be put on a disk of its own."""
 
@@ -81,13 +67,6 @@ class DiskedServer(LivingServer, Protocol):
 
     def usual_disk(self) -> None:
         """Back to where it was, and running. Idempotent."""
-
-
-class LeadingServer(LivingServer, Protocol):
-    """A server that can follow another one."""
-
-    def follow(self, primary: LeadingServer) -> None:
-        """Start as a read-only standby of `primary`."""
 
 
 def targets(server: Server) -> list[int]:
@@ -215,12 +194,14 @@ class Failover:
 
     `demoted`: it is a planned one, and the old primary goes on answering there as a read-only standby of the new one (25006) until the
     address moves; sessions with it stay open even then, as a DNS change or a proxy that drains leaves them. Otherwise it is killed.
-    The standby was synchronous, so that whatever was acknowledged is in it. `move` points the address at a port.
+    The standby was synchronous, so that whatever was acknowledged is in it. `promote` and `follow` make
+    the standby lead and the old primary follow it; `move` points the address at a port.
     """
 
-    primary: LeadingServer
-    standby: LeadingServer
+    primary: LivingServer
+    standby: LivingServer
     promote: Callable[[], None]
+    follow: Callable[[], None]
     move: Callable[[int], None]
     probe_conninfo: str
     demoted: bool = False
@@ -234,7 +215,7 @@ class Failover:
             return
         self.primary.stop("fast")  # waits until the standby has got everything
         self._lead()
-        self.primary.follow(self.standby)
+        self.follow()
 
     def _lead(self) -> None:
         if not self._promoted:

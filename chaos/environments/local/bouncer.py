@@ -1,4 +1,4 @@
-"""PgBouncer in transaction mode, in front of PostgreSQL: TLS towards its clients, and TLS of its own, verified in full, towards PostgreSQL.
+"""PgBouncer in transaction mode, in front of PostgreSQL: TLS to its clients, and TLS of its own, verified in full, to PostgreSQL.
 
 It is the machine's own program (Debian and Ubuntu: package pgbouncer); where there is none, what needs it is not applicable.
 https://www.pgbouncer.org/config.html
