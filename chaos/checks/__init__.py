@@ -41,7 +41,8 @@ OUTAGE: tuple[Check, ...] = (recovery.check, invalid.check, _errors, writes.chec
 HELD: tuple[Check, ...] = (*OUTAGE, disclosure.cancels)
 FAMILIES: Mapping[str, tuple[Check, ...]] = {
     **dict.fromkeys(("network", "certificate", "tls-off", "slots", "restart", "stall"), OUTAGE),
-    **dict.fromkeys(("life", "cross", "flapping", "bouncer"), OUTAGE),
+    **dict.fromkeys(("cross", "flapping", "bouncer"), OUTAGE),
+    "life": (life.outage, *OUTAGE[1:]),
     "replica": (*OUTAGE, life.replica),
     "starting": (life.starting, disclosure.plaintext),
     **dict.fromkeys(("locks", "slow"), HELD),

@@ -2,14 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from chaos.model import Finding, History, Outcome
+from chaos.checks import recovery
+from chaos.model import Finding, History, Kind, Outcome
 
 if TYPE_CHECKING:
     from chaos.checks.limits import Limits
 
 GATE = "res.network"
+
+
+def outage(history: History, limits: Limits) -> Finding:
+    """As every outage; but for what sound clients differ on (fact 'row').
+
+    L2: sessions with a primary that has become a read-only standby are kept, so reads are served and writes are refused (25006) until
+    they end by themselves. A ping does not tell. Whether such sessions outlive a fail-over depends on what stands at the address: so
+    it is reported, and [policy] "L2" = "reject" makes it a failure. Anything else that is wrong fails, as ever.
+    """
+    found = recovery.check(history, limits)
+    decided = limits.policy.get("L2", "report")
+    if history.facts.get("row") != "L2" or found.outcome is not Outcome.FAIL or decided == "reject":
+        return found
+    reads = replace(history, operations=tuple(one for one in history.operations if one.kind is not Kind.WRITE))
+    if recovery.check(reads, limits).outcome is not Outcome.PASS or recovery.late(history.operations, history.windows[0], limits):
+        return found
+    detail = f"reads are served, writes are not: sessions with the old primary, which is read-only now, are kept. {found.detail}"
+    if decided == "accept":
+        return replace(found, outcome=Outcome.PASS, bad=0, detail=f"{detail}; [policy] accepts it")
+    detail += '. Reported (medium): [policy] "L2" = "reject" makes it a failure'
+    return replace(found, outcome=Outcome.NOT_APPLICABLE, bad=0, detail=detail, severity="medium")
 
 
 def replica(history: History, limits: Limits) -> Finding | None:

@@ -50,8 +50,12 @@ def cross(rig: Rig, case: Case, recording: Recording) -> History:
         return recording.history(control=sick)
     if crossing.armed:
         recording.started = now()
-    lasts = SHORT if length == "short" else rig.driver.deadline + 1.0
-    plan = Plan(crossing, enough=lambda: False, longest=lasts, entry=entry, idle=state == "idle")
+    short, long = length == "short", rig.driver.deadline + 1.0
+
+    def enough() -> bool:
+        return short and rig.driver.begun > crossing.began  # a window without a request shows nothing
+
+    plan = Plan(crossing, enough, longest=long, least=SHORT if short else long, entry=entry, idle=state == "idle")
     history = under_fault(rig, recording, plan)
     window = history.windows[0]
     if state == "flight" and not crossing.flight.waiting and not window.effect.took:

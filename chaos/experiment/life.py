@@ -10,13 +10,13 @@ from chaos.environments.local import bouncer as pgbouncer
 from chaos.environments.local import room
 from chaos.environments.local.postgres import Postgres
 from chaos.errors import CleanupFailed
-from chaos.experiment.core import Plan, under_fault
+from chaos.experiment.core import Plan, look_up_writes, under_fault
 from chaos.experiment.impostors import Masquerade
 from chaos.faults.contention import Aborted, Cancelled, LockStorm, Migration
 from chaos.faults.database import Restart, admin
 from chaos.faults.life import BackendKilled, DiskFull, Failover, LongRecovery, PostmasterKilled, until
 from chaos.faults.wire.rows import BY_ID
-from chaos.model import Effect, History, Rung, now
+from chaos.model import Effect, History, Kind, Rung, now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from chaos.cases import Case
     from chaos.environments.local import LocalEnvironment
     from chaos.experiment.core import Recording
+    from chaos.faults.database import Server
     from chaos.rig import Rig
 
 ELSEWHERE = "PostgreSQL's processes and files are not within reach in this environment: --backend local plays it"
@@ -33,29 +34,33 @@ LONGER = 3.0  # s that what flaps by itself (locks, deadlocks, a full disk) last
 def run(rig: Rig, case: Case, recording: Recording) -> History:
     """The row that the case names."""
     postgres = rig.environment.postgres
-    if not isinstance(postgres, Postgres):
+    if case.what in _SPECIAL and isinstance(postgres, Postgres):
+        return _SPECIAL[case.what](rig, recording, postgres)
+    fault = _anywhere(case.what, postgres)
+    if fault is None and isinstance(postgres, Postgres):
+        fault = _here(rig, case.what, postgres)
+    if fault is None:
         recording.facts["absent"] = ELSEWHERE
         return recording.history()
-    if case.what in _SPECIAL:
-        return _SPECIAL[case.what](rig, recording, postgres)
-    fault = _plain(rig, case.what, postgres)
     history = under_fault(rig, recording, Plan(fault, longest=max(LONGER, rig.driver.deadline + 1.0)))
     return _asked(history, recording, fault)
 
 
-def _plain(rig: Rig, what: str, postgres: Postgres) -> _Fault:
-    """The faults that need nothing beside the server."""
+def _anywhere(what: str, server: Server) -> _Fault | None:
+    """What is done to a server by sessions alone."""
+    makers = {"locks": LockStorm, "cancelled": Cancelled, "migration": Migration}
+    return makers[what](server) if what in makers else None
+
+
+def _here(rig: Rig, what: str, postgres: Postgres) -> _Fault:
+    """What needs its processes or files."""
+    conflict = ("life.conflict", "writes end in serialization failures (40001)")
     makers: Mapping[str, Callable[[], _Fault]] = {
         "backend": lambda: BackendKilled(postgres, rig.conninfo),
         "postmaster": lambda: PostmasterKilled(postgres, rig.conninfo),
         "recovery": lambda: LongRecovery(postgres, rig.conninfo),
-        "locks": lambda: LockStorm(postgres),
-        "cancelled": lambda: Cancelled(postgres),
         "deadlock": lambda: Aborted(postgres, "deadlock", rig.path.sever),
-        "conflict": lambda: Aborted(
-            postgres, "conflict", rig.path.sever, "life.conflict", "writes end in serialization failures (40001)"
-        ),
-        "migration": lambda: Migration(postgres),
+        "conflict": lambda: Aborted(postgres, "conflict", rig.path.sever, *conflict),
     }
     return makers[what]()
 
@@ -79,6 +84,9 @@ def _asked(history: History, recording: Recording, fault: _Fault) -> History:
 
 def _failover(rig: Rig, recording: Recording, primary: Postgres, *, demoted: bool = False) -> History:
     """A synchronous standby is made, takes over, and in the end hands the place back to a copy of itself at the old one."""
+    if lacking := primary.lacks("pg_basebackup", "pg_ctl"):
+        recording.facts["absent"] = lacking
+        return recording.history()
     home = rig.path.wire.upstream
     standby = primary.follower("standby")
     try:
@@ -96,9 +104,23 @@ def _failover(rig: Rig, recording: Recording, primary: Postgres, *, demoted: boo
         fault = Failover(
             primary, standby, standby.promote, lambda: primary.follow(standby), move, rig.conninfo, demoted, name, title
         )
-        return under_fault(rig, recording, Plan(fault))
+        history = under_fault(rig, recording, Plan(fault))
+        if not demoted:
+            return history
+        recording.facts["row"] = "L2"
+        return _found_again(rig, recording, history)
     finally:
         _hand_back(rig, primary, standby, home)
+
+
+def _found_again(rig: Rig, recording: Recording, history: History) -> History:
+    """Whoever keeps read-only sessions takes no writes yet; what it acknowledged is looked up all the same, once they are cut."""
+    if history.exited or any(one.kind is Kind.READ_BACK for one in history.operations):
+        return history
+    rig.path.sever()
+    if not rig.steady():
+        look_up_writes(rig, recording.started)
+    return recording.history()
 
 
 def _synchronous(primary: Postgres) -> bool:

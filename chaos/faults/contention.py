@@ -22,6 +22,7 @@ from chaos.model import Effect
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from chaos.faults.database import Server
     from chaos.faults.life import LivingServer
 
     Session = psycopg.Connection[tuple[object, ...]]
@@ -65,7 +66,7 @@ class Beside:
     A session that breaks is made anew: it is the target that is looked at.
     """
 
-    def __init__(self, server: LivingServer, step: Callable[[Session], None], *, pause: float = 0.02) -> None:
+    def __init__(self, server: Server, step: Callable[[Session], None], *, pause: float = 0.02) -> None:
         self._server, self._step, self._pause = server, step, pause
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="beside", daemon=True)
@@ -97,7 +98,7 @@ class Beside:
 class LockStorm:
     """Table after table is locked (ACCESS EXCLUSIVE) for a moment, again and again, each lock queueing behind the target's work."""
 
-    server: LivingServer
+    server: Server
     id: str = "life.locks"
     title: str = "a storm of short ACCESS EXCLUSIVE locks"
     hold: float = 0.15
@@ -134,7 +135,7 @@ class LockStorm:
 class Cancelled:
     """The target's queries wait for locks and are cancelled: 57014, as statement_timeout or an administrator brings it about."""
 
-    server: LivingServer
+    server: Server
     id: str = "life.cancelled"
     title: str = "queries are cancelled by the server (57014)"
     cancelled: int = 0
@@ -286,7 +287,7 @@ class Migration:
     When the long transaction ends, the columns are added; then they are dropped again, as a migration that is rolled back.
     """
 
-    server: LivingServer
+    server: Server
     id: str = "life.migration"
     title: str = "a schema migration waits behind a long transaction, in mid-traffic"
     locked: int = 0

@@ -22,7 +22,7 @@ from chaos.faults.contention import tables
 from chaos.faults.database import OURS, admin
 from chaos.faults.network import NETWORK, NetworkFault
 from chaos.faults.probe import PAYLOAD, PooledProbe, Rule, Seen, ask, connect
-from chaos.model import Effect
+from chaos.model import Effect, now
 
 if TYPE_CHECKING:
     import random
@@ -123,6 +123,7 @@ class Crossing:
     flight: InFlight
     id: str = field(init=False)
     title: str = field(init=False)
+    began: float = 0.0
     _probe: PooledProbe | None = field(default=None)
     _before: Restore | None = field(default=None)
     _whole: Seen = field(default=Seen("never asked", 0.0))
@@ -153,6 +154,7 @@ class Crossing:
 
     def inject(self) -> None:
         """The probe is opened, what is in flight is held, the path broken, and what was held let go."""
+        self.began = now()
         upload = PAYLOAD if self.direction == "up" else 0
         self._probe = PooledProbe(self.conninfo, self.port, upload=upload)
         self._whole = connect(self.conninfo)

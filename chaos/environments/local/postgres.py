@@ -169,6 +169,11 @@ class Postgres(TlsServer):
             gate.unlink()
         self.adjust({})
 
+    def lacks(self, *names: str) -> str:
+        """Which of PostgreSQL's own programs are not beside `postgres`, as a reason; '' when all are."""
+        missing = [name for name in names if not Path(self._installation.tool(name)).exists()]
+        return f"no {' or '.join(missing)} in {self._installation.bin_dir}" if missing else ""
+
     def follower(self, name: str) -> Postgres:
         """A standby of this server, streaming, that takes read-only sessions when this returns; `name` is also its log's."""
         home = self._home / name
