@@ -49,6 +49,7 @@ ONCE = {
     "expiry",
     "cross",
 }  # repeating these says no more than they do at once
+ONCE |= {"cross", "life", "bouncer", "starting", "flapping", "replica"}  # and these take long enough as it is
 LOSE = {"_remove", "remove", "__del__", "__call__"}  # callbacks of weak references, and finalizers
 COMMAND = (sys.executable, "-m", "chaos")
 
