@@ -17,6 +17,8 @@ from chaos.model import History, Kind, Operation, now
 from chaos.traffic.requests import send
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from chaos.cases import Case
     from chaos.experiment.core import Recording
     from chaos.rig import Rig
@@ -29,7 +31,7 @@ BETWEEN = 0.05  # s between two requests to the other replica
 
 def cross(rig: Rig, case: Case, recording: Recording) -> History:
     """One row of `chaos.cases.crossings`; 'sample' is one of the short ones, by the seed, which the facts name."""
-    what = case.what if case.what != "sample" else sample(rig.seed)
+    what = case.what if case.what != "sample" else sample(rig.seed, rig.hides)
     recording.facts["crossing"] = what
     name, state, direction, length = what.split(".")
     path = rig.path
@@ -58,14 +60,14 @@ def cross(rig: Rig, case: Case, recording: Recording) -> History:
     plan = Plan(crossing, enough, longest=long, least=SHORT if short else long, entry=entry, idle=state == "idle")
     history = under_fault(rig, recording, plan)
     window = history.windows[0]
-    if state == "flight" and not crossing.flight.waiting and not window.effect.took:
+    if state == "flight" and not crossing.flight.waiting and not window.effect.took and not recording.exited:
         recording.facts["absent"] = "no query of the target's could be held in flight: its reads and writes use no table"
     return history
 
 
-def sample(seed: int) -> str:
-    """The crossing of a quick run."""
-    short = [case.what for case in CROSSED if case.what.endswith(".short")]
+def sample(seed: int, hides: Callable[[str], str] = lambda _: "") -> str:
+    """The crossing of a quick run: one of those that the environment can show."""
+    short = [case.what for case in CROSSED if case.what.endswith(".short") and not hides(case.id)]
     return random.Random(seed).choice(short)  # noqa: S311  (a reproducible choice, not a secret)
 
 
