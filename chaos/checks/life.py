@@ -23,12 +23,14 @@ def outage(history: History, limits: Limits) -> Finding:
     """
     found = recovery.check(history, limits)
     decided = limits.policy.get("L2", "report")
-    if history.facts.get("row") != "L2" or found.outcome is not Outcome.FAIL or decided == "reject":
+    if history.facts.get("row") != "L2" or found.outcome is not Outcome.FAIL:
         return found
     reads = replace(history, operations=tuple(one for one in history.operations if one.kind is not Kind.WRITE))
     if recovery.check(reads, limits).outcome is not Outcome.PASS or recovery.late(history.operations, history.windows[0], limits):
         return found
     detail = f"reads are served, writes are not: sessions with the old primary, which is read-only now, are kept. {found.detail}"
+    if decided == "reject":
+        return replace(found, detail=detail)
     if decided == "accept":
         return replace(found, outcome=Outcome.PASS, bad=0, detail=f"{detail}; [policy] accepts it")
     detail += '. Reported (medium): [policy] "L2" = "reject" makes it a failure'

@@ -96,7 +96,7 @@ def replica(rig: Rig, case: Case, recording: Recording) -> History:
     try:
         row = next(fault for fault in NETWORK if fault.id == "blackhole")
         injector = NetworkInjector(row, "pooled", rig.control, rig.path.name, rig.prober, rig.path.sever)
-        history = under_fault(rig, recording, Plan(injector))
+        history = under_fault(rig, recording, Plan(injector, least=rig.driver.deadline, longest=rig.driver.deadline + 1.0))
     finally:
         going.clear()
         asking.result(rig.driver.deadline + 5.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from chaos.checks.recovery import WORKING
@@ -120,7 +121,8 @@ def _found_again(rig: Rig, recording: Recording, history: History) -> History:
     rig.path.sever()
     if not rig.steady():
         look_up_writes(rig, recording.started)
-    return recording.history()
+    found = tuple(one for one in recording.history().operations if one.kind is Kind.READ_BACK)
+    return replace(history, operations=history.operations + found)
 
 
 def _synchronous(primary: Postgres) -> bool:

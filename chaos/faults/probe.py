@@ -112,9 +112,9 @@ class PooledProbe:
     Beside it, at `port`, stands a bare TCP connection as a witness: libpq does not tell an RST from a FIN, recv(2) does.
     """
 
-    def __init__(self, conninfo: str, port: int, *, upload: int = 0) -> None:
-        """`upload`: bytes that it sends with each question, beside those that it asks for."""
-        self._upload = upload
+    def __init__(self, conninfo: str, port: int, *, size: int = PAYLOAD, upload: int = 0) -> None:
+        """`size`: bytes that it asks for, `upload`: that it sends with each question."""
+        self._size, self._upload = size, upload
         self._witness = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
         self._witness.sendall(SSL_REQUEST)
         self._witness.recv(1)
@@ -129,7 +129,7 @@ class PooledProbe:
         def run() -> None:
             try:
                 up = "y" * self._upload
-                self._session.execute("SELECT repeat('x', %s), length(%s::text)", (PAYLOAD, up)).fetchone()
+                self._session.execute("SELECT repeat('x', %s), length(%s::text)", (self._size, up)).fetchone()
                 result.append(Seen("answer", now() - started))
             except psycopg.Error as error:
                 result.append(Seen(_word(str(error)), now() - started, str(error).strip()))
