@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from chaos.experiment import backoff, commits, crossings, faults, impostors, life, quiet, stalls, starts
+from chaos.experiment import backoff, commits, crossings, faults, impostors, life, quiet, recoveries, schedules, stalls, starts
 from chaos.experiment.core import Recording, Runner
 
 if TYPE_CHECKING:
@@ -35,6 +35,8 @@ RUNNERS: Mapping[str, Runner] = {
     "replica": crossings.replica,
     "starting": starts.starting,
     "bouncer": life.bouncer,
+    "schedule": schedules.run,
+    "recovery": recoveries.run,
     "reconnect": impostors.reconnect,
     "start": impostors.start,
     "stall": stalls.stall,
@@ -46,7 +48,19 @@ RUNNERS: Mapping[str, Runner] = {
 }
 
 # Families whose faults write themselves down, each when it is injected. All others do so here, as a whole.
-WRITTEN = {"network", "slow", "certificate", "tls-off", "locks", "slots", "restart", "stall", "cancel"} | {
+WRITTEN = {
+    "network",
+    "slow",
+    "certificate",
+    "tls-off",
+    "locks",
+    "slots",
+    "restart",
+    "stall",
+    "cancel",
+    "schedule",
+    "recovery",
+} | {
     *("life", "cross", "flapping", "replica", "starting", "bouncer"),
 }
 

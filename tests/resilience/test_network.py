@@ -31,3 +31,15 @@ def test_paths(prove, case):
 def test_life(prove, case):
     """Processes killed, long recovery, fail-over, a full disk, locks, deadlocks, a migration, PgBouncer, an instance that starts."""
     prove(case)
+
+
+@pytest.mark.families("recovery")
+def test_recovery(prove, case):
+    """Outage after outage, of lengths and at moments that nobody chose."""
+    prove(case)
+
+
+@pytest.mark.families("schedule")
+def test_schedule(prove, case):
+    """Faults that overlap."""
+    prove(case)
