@@ -53,6 +53,14 @@ HOW = {
     "locks": "All tables are locked; requests are added until no more sessions of the target come to wait; then released.",
     "slots": "The target's sessions are closed and every slot of the server is taken; then released.",
     "restart": "PostgreSQL is stopped, and started again.",
+    "life": "Traffic runs; it is done to the real PostgreSQL (SIGKILL, archive recovery, pg_basebackup and pg_ctl promote, a full file "
+    "system, locks, triggers that lead into deadlocks); PostgreSQL's log or a session of our own proves it; it is mended.",
+    "cross": "Traffic runs, or rests; Toxiproxy breaks the path in one direction while connections are new, idle, or have queries in "
+    "flight (held by locks, and let go into it), for a moment or for longer than the deadlines; the wire counts bytes.",
+    "flapping": "Traffic runs; the proxy is disabled and enabled a dozen times, on a seeded schedule; then it stays up.",
+    "replica": "Two instances, each on a path of its own; the first one's becomes a black hole; the second must not notice.",
+    "bouncer": "The target's address leads to PgBouncer in transaction mode; PostgreSQL behind it crashes, or an impostor is there.",
+    "starting": "A second instance is started while its database recovers or is slow; then it is well. It has to serve.",
     "start": "A second instance of the target is started where it has never met anything but the impostor. The wire records how far "
     "each of its connections goes: it has to give up before its StartupMessage, in every one.",
     "reconnect": "The target's connections are cut; when it comes back it meets the impostor. The wire records how far it goes.",

@@ -6,6 +6,8 @@ import re
 
 from chaos.cases.abilities import lacking
 from chaos.cases.case import ALWAYS, LISTS, Case
+from chaos.cases.crossings import PATHS
+from chaos.cases.life import LIFE
 from chaos.cases.wire import SITUATIONS, WIRE
 from chaos.errors import UsageError
 from chaos.faults import schedule
@@ -128,6 +130,8 @@ CASES: tuple[Case, ...] = (
         )
         for name, times, nightly in (("commit-cut", 6, False), ("commit-cut-59", 59, True))
     ),
+    *PATHS,
+    *LIFE,
     *(
         Case(
             id=f"recovery.{what}.{turn}",

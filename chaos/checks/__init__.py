@@ -17,6 +17,7 @@ from chaos.checks import (
     hosts,
     invalid,
     latency,
+    life,
     pentest,
     recoveries,
     recovery,
@@ -47,6 +48,10 @@ OUTAGE: tuple[Check, ...] = (recovery.check, invalid.check, _errors, writes.chec
 HELD: tuple[Check, ...] = (*OUTAGE, disclosure.cancels)
 FAMILIES: Mapping[str, tuple[Check, ...]] = {
     **dict.fromkeys(("network", "certificate", "tls-off", "slots", "restart", "stall", "schedule"), OUTAGE),
+    **dict.fromkeys(("cross", "flapping", "bouncer"), OUTAGE),
+    "life": (life.outage, *OUTAGE[1:]),
+    "replica": (*OUTAGE, life.replica),
+    "starting": (life.starting, disclosure.plaintext),
     **dict.fromkeys(("locks", "slow"), HELD),
     "cancel": (disclosure.cancels, *OUTAGE[1:]),
     "reconnect": (disclosure.check, invalid.check, _errors, disclosure.plaintext),

@@ -9,7 +9,21 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from chaos.experiment import backoff, commits, edge, faults, impostors, pentest, quiet, recoveries, schedules, stalls
+from chaos.experiment import (
+    backoff,
+    commits,
+    crossings,
+    edge,
+    faults,
+    impostors,
+    life,
+    pentest,
+    quiet,
+    recoveries,
+    schedules,
+    stalls,
+    starts,
+)
 from chaos.experiment.core import Recording, Runner
 
 if TYPE_CHECKING:
@@ -29,6 +43,12 @@ RUNNERS: Mapping[str, Runner] = {
     "locks": faults.locks,
     "slots": faults.slots,
     "restart": faults.restart,
+    "life": life.run,
+    "cross": crossings.cross,
+    "flapping": crossings.flapping,
+    "replica": crossings.replica,
+    "starting": starts.starting,
+    "bouncer": life.bouncer,
     "schedule": schedules.run,
     "recovery": recoveries.run,
     "reconnect": impostors.reconnect,
@@ -44,7 +64,21 @@ RUNNERS: Mapping[str, Runner] = {
 }
 
 # Families whose faults write themselves down, each when it is injected. All others do so here, as a whole.
-WRITTEN = {"network", "slow", "certificate", "tls-off", "locks", "slots", "restart", "stall", "cancel", "schedule", "recovery"}
+WRITTEN = {
+    "network",
+    "slow",
+    "certificate",
+    "tls-off",
+    "locks",
+    "slots",
+    "restart",
+    "stall",
+    "cancel",
+    "schedule",
+    "recovery",
+} | {
+    *("life", "cross", "flapping", "replica", "starting", "bouncer"),
+}
 
 
 def run(rig: Rig, case: Case, more: Mapping[str, Runner] | None = None) -> History:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from chaos.checks.recovery import WORKING
 from chaos.experiment import remote
@@ -29,7 +29,7 @@ def network(rig: Rig, case: Case, recording: Recording) -> History:
         sever = remote.nothing
     injector = NetworkInjector(row, case.scope, rig.control, rig.path.name, rig.prober, sever)
     entry = rig.ledger.begin(injector)
-    if sick := _arm(rig, injector, entry):
+    if sick := arm(rig, injector, entry):
         return recording.history(control=sick)
     if injector.armed:
         recording.started = now()
@@ -38,7 +38,17 @@ def network(rig: Rig, case: Case, recording: Recording) -> History:
     return history if rig.ours else remote.judged_by_traffic(history)
 
 
-def _arm(rig: Rig, injector: NetworkInjector, entry: str) -> str:
+class Armed(Protocol):
+    """A fault of which something has to be in place before the connections that it strikes are opened."""
+
+    def arm(self) -> bool:
+        """Put it there; True when the target has to open its connections anew for it."""
+
+    def heal(self) -> None:
+        """Take it away."""
+
+
+def arm(rig: Rig, injector: Armed, entry: str) -> str:
     """Put in place what has to be there before; '' when the target is well with it, else what is wrong, and all is undone."""
     sick = "armed for nothing"
     try:
