@@ -76,6 +76,8 @@ HOW = {
     "the catalogue over HTTP/1.1 and HTTP/2, each answer attributed by what the relay saw. Then cache poisoning, without the edge too.",
     "rollback": "The target with a wrong CA file is put behind the edge as a bad release; `chaos-gate rollback` has to end it.",
     "rotation": "the commands of docs/certificate-rotation-sop.md, with two instances of the target under load",
+    "contract": "The candidate is started beside the baseline, on one database; both are asked the same, several times and in turns. "
+    "Their descriptions are compared by oasdiff, their answers by status, media type, headers and the shape of their JSON.",
     "expiry": "the exported alerting rules in promtool and in a Prometheus server, on what the certificate exporter says",
 }
 

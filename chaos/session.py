@@ -56,6 +56,7 @@ ONCE = {
     "expiry",
     "recovery",
     "schedule",
+    "contract",
     *("cross", "life", "bouncer", "starting", "flapping", "replica"),  # these take long enough as it is
 }  # repeating these says no more than they do at once
 LOSE = {"_remove", "remove", "__del__", "__call__"}  # callbacks of weak references, and finalizers

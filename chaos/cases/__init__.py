@@ -179,6 +179,15 @@ CASES: tuple[Case, ...] = (
         injects=False,
         nightly=True,
     ),
+    Case(
+        id="contract",
+        family="contract",
+        title="the candidate's API beside the baseline's",
+        gates=("rel.api_contract",),
+        either=("candidate", "contract"),
+        injects=False,
+        nightly=True,
+    ),
 )
 BY_ID = {case.id: case for case in CASES}
 

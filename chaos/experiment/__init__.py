@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from chaos.experiment import (
     backoff,
     commits,
+    contract,
     crossings,
     edge,
     faults,
@@ -61,6 +62,7 @@ RUNNERS: Mapping[str, Runner] = {
     "edge": edge.edge,
     "server": quiet.server,
     "injection": quiet.injection,
+    "contract": contract.contract,
 }
 
 # Families whose faults write themselves down, each when it is injected. All others do so here, as a whole.
