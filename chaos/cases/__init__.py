@@ -6,6 +6,7 @@ import re
 
 from chaos.cases.abilities import lacking
 from chaos.cases.case import ALWAYS, LISTS, Case
+from chaos.cases.corpus import CORPUS
 from chaos.cases.wire import SITUATIONS, WIRE
 from chaos.faults.network import NETWORK
 
@@ -98,6 +99,7 @@ CASES: tuple[Case, ...] = (
         for name, times, nightly in (("commit-cut", 6, False), ("commit-cut-59", 59, True))
     ),
     *WIRE,
+    *CORPUS,
     Case(
         id="rollback",
         family="rollback",

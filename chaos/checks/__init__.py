@@ -9,6 +9,7 @@ from chaos.checks import (
     audit,
     backoff,
     commits,
+    corpus,
     disclosure,
     errors,
     expiry,
@@ -53,6 +54,7 @@ FAMILIES: Mapping[str, tuple[Check, ...]] = {
     "rollback": (rollback.check,),
     "rotation": (rotation.check,),
     "expiry": (expiry.check,),
+    **dict.fromkeys(("corpus-sample", "corpus-steady", "corpus-fault", "corpus-candidate"), (corpus.check,)),
 }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from chaos.experiment import backoff, commits, faults, impostors, quiet, stalls
+from chaos.experiment import backoff, commits, corpus, faults, impostors, quiet, stalls
 from chaos.experiment.core import Recording, Runner
 
 if TYPE_CHECKING:
@@ -37,10 +37,25 @@ RUNNERS: Mapping[str, Runner] = {
     "hosts": quiet.hosts,
     "server": quiet.server,
     "injection": quiet.injection,
+    "corpus-steady": corpus.steady,
+    "corpus-candidate": corpus.candidate,
+    **dict.fromkeys(("corpus-sample", "corpus-fault"), corpus.fault),
 }
 
 # Families whose faults write themselves down, each when it is injected. All others do so here, as a whole.
-WRITTEN = {"network", "slow", "certificate", "tls-off", "locks", "slots", "restart", "stall", "cancel"}
+WRITTEN = {
+    "network",
+    "slow",
+    "certificate",
+    "tls-off",
+    "locks",
+    "slots",
+    "restart",
+    "stall",
+    "cancel",
+    "corpus-sample",
+    "corpus-fault",
+}
 
 
 def run(rig: Rig, case: Case, more: Mapping[str, Runner] | None = None) -> History:

@@ -79,7 +79,7 @@ def under_fault(rig: Rig, recording: Recording, plan: Plan) -> History:
     driver.begin_clients(rig.live)
     try:
         time.sleep(BEFORE)
-        _window(rig, recording, plan)
+        window(rig, recording, plan)
         healed = recording.windows[-1].healed
         _await_recovery(rig, healed)
     finally:
@@ -90,7 +90,7 @@ def under_fault(rig: Rig, recording: Recording, plan: Plan) -> History:
     return recording.history()
 
 
-def _window(rig: Rig, recording: Recording, plan: Plan) -> None:
+def window(rig: Rig, recording: Recording, plan: Plan) -> None:
     """Inject, confirm, hold, heal. Healed whatever happens; a window that could not be healed is recorded as such, and raised."""
     fault = plan.fault
     entry = plan.entry or rig.ledger.begin(fault)

@@ -117,7 +117,7 @@ def _entries(path: Path, found: Reading) -> Iterator[Entry | None]:
         with _opened(path) as file:
             beginning = file.peek(4096)[:4096].lstrip()  # type: ignore[attr-defined]  # both kinds of file have it
             if beginning.startswith(b"{") and (
-                b'"log"' in beginning[:400] and b'"entries"' in beginning or b"\n" in beginning[:3]
+                (b'"log"' in beginning[:400] and b'"entries"' in beginning) or b"\n" in beginning[:3]
             ):
                 yield from _har(file.read(LARGEST_HAR + 1), path)
                 return
@@ -132,13 +132,13 @@ def _entries(path: Path, found: Reading) -> Iterator[Entry | None]:
         raise UsageError(f"cannot be read: {what}", remedy="name an access log that can", where=str(path)) from None
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _opened(path: Path) -> IO[bytes] | gzip.GzipFile:
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
     return gzip.open(path, "rb") if packed else path.open("rb")
 
 
-def _lines(file: IO[bytes]) -> Iterator[bytes]:
+def _lines(file: IO[bytes] | gzip.GzipFile) -> Iterator[bytes]:
     """Lines of at most `LONGEST_LINE`; the rest of a longer one is passed over, and it comes as an unreadable one."""
     while line := file.readline(LONGEST_LINE):
         if not line.endswith(b"\n") and len(line) == LONGEST_LINE:
@@ -150,13 +150,12 @@ def _lines(file: IO[bytes]) -> Iterator[bytes]:
 
 def _har(data: bytes, path: Path) -> Iterator[Entry | None]:
     try:
-        if len(data) > LARGEST_HAR:
-            raise ValueError("it has more than 64 MiB")
-        entries = json.loads(data)["log"]["entries"]
-        if not isinstance(entries, list):
-            raise TypeError("`entries` is no list")
+        entries = json.loads(data)["log"]["entries"] if len(data) <= LARGEST_HAR else "more than 64 MiB"
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise UsageError(f"no HAR that can be read: {error}", remedy="export it again, smaller", where=str(path)) from None
+        entries = f"{type(error).__name__}: {error}"
+    if not isinstance(entries, list):
+        what = entries if isinstance(entries, str) else "`entries` is no list"
+        raise UsageError(f"no HAR that can be read: {what}", remedy="export it again, smaller", where=str(path))
     for one in entries:
         yield _har_entry(one)
 

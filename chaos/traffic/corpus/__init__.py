@@ -101,11 +101,13 @@ def build(
 
 
 def listed(session: Session) -> list[Ask]:
-    """[[target.invalid]], as it goes out."""
-    return [
-        settled(_raw(request, f"invalid[{number}]", why="listed"), session)
-        for number, request in enumerate(session.target.invalid)
-    ]
+    """[[target.invalid]]: looked at as it goes out, and built anew each time it is sent."""
+    found = []
+    for number, request in enumerate(session.target.invalid):
+        if "://" not in request.path:
+            raw = _raw(request, f"invalid[{number}]", why="listed")
+            found.append(replace(settled(raw, session), request=request))
+    return found
 
 
 def good(session: Session) -> tuple[Ask, ...]:

@@ -95,7 +95,7 @@ def settled(ask: Ask, session: Session) -> Ask:
     """An entry of chaos.toml as it goes out now: with its values filled in, so that it can be shown and made smaller."""
     if ask.request is None:
         return ask
-    out = ask.request and session.build(ask.request, "chaos-gate")
+    out = session.build(ask.request, "chaos-gate")
     common = {name.lower() for name in session.headers("")} | {"host"}
     own = tuple((name, value) for name, value in out.headers.items() if name.lower() not in common)
     parts = urlsplit(out.url)

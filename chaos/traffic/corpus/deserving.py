@@ -113,7 +113,7 @@ class Rules:
 
     # -- bodies -----------------------------------------------------------------------------------------------------------------
 
-    def _body(self, ask: Ask, declared: Declared) -> str:
+    def _body(self, ask: Ask, declared: Declared) -> str:  # noqa: PLR0911  (a ladder of reasons)
         content, required = self.content(declared)
         if content is None:
             return ""

@@ -41,7 +41,7 @@ VALUES: tuple[Any, ...] = (
     [], [1], {}, {"a": {"b": []}}, "2026-13-45", "1e309",
 )  # fmt: skip
 BODIES = (
-    b"", b"{", b"[]", b"null", b'"text"', b"7", b"\xff\xfe\x00", b"{\"a\": NaN}", b"[" * 2000, b"{}", b"not json", b'{"a":1}{"b":2}',
+    b"", b"{", b"[]", b"null", b'"text"', b"7", b"\xff\xfe\x00", b'{"a": NaN}', b"[" * 2000, b"{}", b"not json", b'{"a":1}{"b":2}',
 )  # fmt: skip
 MEDIA = ("text/plain", "application/xml", "application/x-www-form-urlencoded", "")
 UNDECLARED = "PROPFIND"  # a method that hardly any service has; one that it might have could do harm
@@ -103,7 +103,7 @@ class Maker:
             route=_route(declared),
         )
 
-    def example(self, schema: Any, depth: int = 0) -> Any:
+    def example(self, schema: Any, depth: int = 0) -> Any:  # noqa: PLR0911  (a ladder of sources)
         """A plain value that a schema is likely to accept."""
         one = self.rules.description.resolve(schema)
         if not isinstance(one, dict) or depth > 6:
