@@ -58,11 +58,11 @@ HOW = {
     "rollback": "The target with a wrong CA file is put behind the edge as a bad release; `chaos-gate rollback` has to end it.",
     "corpus-sample": "A seeded sample of the corpus, each request twice while the wire counts what the database moves; then once more with "
     "connections to the database refused. What flipped is asked again under the same fault, and made smaller.",
-    "corpus-steady": "[[target.invalid]], negative requests made from [target.openapi] and recorded 4xx (--shadow), each twice, alone, "
+    "corpus-steady": "[[target.invalid]], requests made from [target.openapi] and recorded 4xx (--shadow), each twice, alone, "
     "while the wire counts what the database moves. What its own description forbids gets no 5xx.",
     "corpus-fault": "All requests that were refused in the steady state, under one fault: first those that need no database, then the "
     "others. What flipped is asked again under the same fault, and made smaller.",
-    "corpus-candidate": "The corpus on [target.candidate], beside the baseline on the same database; what differs is asked again on both.",
+    "corpus-candidate": "The corpus on [target.candidate], beside the baseline; what differs is asked again on both.",
     "rotation": "the commands of docs/certificate-rotation-sop.md, with two instances of the target under load",
     "expiry": "the exported alerting rules in promtool and in a Prometheus server, on what the certificate exporter says",
 }

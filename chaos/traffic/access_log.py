@@ -15,13 +15,14 @@ import random
 import re
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import IO, TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote, urlsplit
 
 from chaos.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from io import BufferedReader
     from pathlib import Path
 
 LONGEST_LINE = 65_536  # bytes; a longer one is garbage
@@ -115,7 +116,7 @@ def _entries(path: Path, found: Reading) -> Iterator[Entry | None]:
     """Line by line; None for what cannot be read."""
     try:
         with _opened(path) as file:
-            beginning = file.peek(4096)[:4096].lstrip()  # type: ignore[attr-defined]  # both kinds of file have it
+            beginning = file.peek(4096)[:4096].lstrip()
             if beginning.startswith(b"{") and (
                 (b'"log"' in beginning[:400] and b'"entries"' in beginning) or b"\n" in beginning[:3]
             ):
@@ -132,13 +133,13 @@ def _entries(path: Path, found: Reading) -> Iterator[Entry | None]:
         raise UsageError(f"cannot be read: {what}", remedy="name an access log that can", where=str(path)) from None
 
 
-def _opened(path: Path) -> IO[bytes] | gzip.GzipFile:
+def _opened(path: Path) -> BufferedReader | gzip.GzipFile:
     with path.open("rb") as file:
         packed = file.read(2) == b"\x1f\x8b"
     return gzip.open(path, "rb") if packed else path.open("rb")
 
 
-def _lines(file: IO[bytes] | gzip.GzipFile) -> Iterator[bytes]:
+def _lines(file: BufferedReader | gzip.GzipFile) -> Iterator[bytes]:
     """Lines of at most `LONGEST_LINE`; the rest of a longer one is passed over, and it comes as an unreadable one."""
     while line := file.readline(LONGEST_LINE):
         if not line.endswith(b"\n") and len(line) == LONGEST_LINE:
