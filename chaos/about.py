@@ -56,8 +56,8 @@ HOW = {
     "steady": "Open-loop load on planned arrival times, nothing broken; latency counts from the plan.",
     "hosts": "Every row of the host catalogue and some thousand generated hosts, as raw bytes over fresh connections.",
     "rollback": "The target with a wrong CA file is put behind the edge as a bad release; `chaos-gate rollback` has to end it.",
-    "corpus-sample": "A seeded sample of the corpus, each request twice while the wire counts what the database moves; then once more with "
-    "connections to the database refused. What flipped is asked again under the same fault, and made smaller.",
+    "corpus-sample": "A seeded sample of the corpus, each request twice while the wire counts what the database moves; then once more "
+    "with connections to the database refused. What flipped is asked again under the same fault, and made smaller.",
     "corpus-steady": "[[target.invalid]], requests made from [target.openapi] and recorded 4xx (--shadow), each twice, alone, "
     "while the wire counts what the database moves. What its own description forbids gets no 5xx.",
     "corpus-fault": "All requests that were refused in the steady state, under one fault: first those that need no database, then the "

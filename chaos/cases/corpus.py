@@ -47,13 +47,16 @@ CORPUS: tuple[Case, ...] = (
         )
         for name, what, scope, title in FAULTS
     ),
-    Case(
-        id="corpus.candidate",
-        family="corpus-candidate",
-        title="requests that deserve a 4xx, on the candidate beside the baseline",
-        gates=GATE,
-        needs=("candidate",),
-        injects=False,
-        nightly=True,
+    *(
+        Case(
+            id=name,
+            family="corpus-candidate",
+            title=f"{what} requests that deserve a 4xx, on the candidate beside the baseline",
+            gates=GATE,
+            needs=("candidate",),
+            injects=False,
+            nightly=nightly,
+        )
+        for name, what, nightly in (("corpus.candidate", "a sample of", False), ("corpus.candidate-all", "all", True))
     ),
 )

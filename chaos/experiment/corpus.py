@@ -7,13 +7,13 @@ every fault; the others (a 404 of an id, a 401 by a session) after them, a few a
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import json
 import os
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,13 +39,14 @@ if TYPE_CHECKING:
     from chaos.faults import Fault
     from chaos.model import Operation
     from chaos.rig import Rig
+    from chaos.targets import CommandTarget
 
-SHADOW = "CHAOS_SHADOW"  # where the runner leaves the name of the access log for its workers
-WANTED = {False: 120, True: 2000}  # requests, by whether it is night
+WANTED = {False: 160, True: 2000}  # requests, by whether it is night
 LEARNING = {False: 6.0, True: 120.0}  # s for each look at the steady state
 REPLAYING = {False: 4.0, True: 45.0}  # s under one fault
 AT_ONCE, FEW_AT_ONCE = 4, 2
 SUSPECTS = 3  # of different routes; so many are made smaller
+LOGGED = 0.1  # s after an answer in which its log line is written
 AGAIN = 12  # so many are asked once more, in another window of the same fault
 
 
@@ -93,7 +94,7 @@ def _made(rig: Rig, *, night: bool) -> tuple[Corpus, dict[str, str]]:
         description = describe_target(rig)
     except ChaosError as error:
         facts["openapi"] = f"{error.where}: {error.what}; {error.remedy}"
-    if shadow := os.environ.get(SHADOW):
+    if shadow := os.environ.get(access_log.SHADOW):
         reading = access_log.read(Path(shadow), seed=rig.seed)
         recorded, facts["shadow"] = reading.requests, reading.told()
     corpus = build(
@@ -134,7 +135,8 @@ def learn(rig: Rig, *, night: bool) -> Learnt:
 def _learn(rig: Rig, learnt: Learnt, budget: float) -> None:
     seen: dict[str, list[tuple[Operation, bool]]] = defaultdict(list)
     watch = _bytes(rig)
-    for phase, asks in (("steady 1", learnt.corpus.asks), ("steady 2", learnt.corpus.asks[::-1])):
+    for phase, step in (("steady 1", 1), ("steady 2", -1)):
+        asks = [ask for ask in learnt.corpus.asks[::step] if step == 1 or ask.key in seen]
         sender = sender_for(rig)
         for done, touched in rig.driver.call(sender.observed(asks, phase=phase, moved=watch or (lambda: 0), budget=budget)):
             seen[done.sample].append((done, touched))
@@ -155,7 +157,8 @@ def _learn(rig: Rig, learnt: Learnt, budget: float) -> None:
 
 def _once_more(rig: Rig, learnt: Learnt) -> list[Operation]:
     """The suspects of the steady state again, while reads and writes are well; beside what no database can hold, what every one can."""
-    chosen = _different(learnt.suspects, AGAIN)
+    answering = {ask.route for ask in learnt.corpus.asks if ask.key in learnt.steady}  # what never answers may be meant to wait
+    chosen = _different([ask for ask in learnt.suspects if ask.route in answering], AGAIN)
     learnt.facts["control"] = rig.steady() if chosen else ""
     done = []
     for ask in chosen:
@@ -195,12 +198,12 @@ def sender_for(rig: Rig) -> Sender:
     return Sender(rig.driver.session, rig.driver.deadline, rig.driver.stalls.between)
 
 
-def _different(asks: Iterable[Ask], most: int) -> list[Ask]:
-    """Some of each route in its turn, those first that certainly deserve a 4xx."""
+def _different(asks: Iterable[Ask], most: int, *, each: int = AGAIN) -> list[Ask]:
+    """Some of each route in its turn, at most `each`, those first that certainly deserve a 4xx."""
     by_route: dict[str, list[Ask]] = defaultdict(list)
     for ask in sorted(asks, key=lambda one: not one.why):
         by_route[ask.route].append(ask)
-    turns = max(map(len, by_route.values()), default=0)
+    turns = min(each, max(map(len, by_route.values()), default=0))
     return [group[turn] for turn in range(turns) for group in by_route.values() if turn < len(group)][:most]
 
 
@@ -214,13 +217,22 @@ def steady(rig: Rig, case: Case, recording: Recording) -> History:
     if not learnt.corpus.asks and "openapi" not in learnt.facts:
         recording.facts["absent"] = "neither [[target.invalid]] nor [target.openapi] nor --shadow: nothing to ask"
         return recording.history()
+    return _history(recording, learnt.operations, _smallest(rig, learnt))
+
+
+def _smallest(rig: Rig, learnt: Learnt) -> list[dict[str, str]]:
+    """The suspects of the steady state, made smaller as long as they are answered with the same 5xx."""
     reduced = []
-    certain = [ask for ask in learnt.suspects if ask.why and _last(learnt, ask).status is not None]
-    for ask in _different(certain, SUSPECTS):
+    certain = [ask for ask in learnt.suspects if ask.why and flip(_last(learnt, ask))]
+    for ask in _different(certain, SUSPECTS, each=1):
         status = _last(learnt, ask).status
-        chain = shrink(settled(ask, rig.driver.session), lambda one, status=status: _asked(rig, one).status == status)  # type: ignore[misc]
-        reduced.append(_told(rig, ask, chain[-1], _asked(rig, chain[-1]), steps=len(chain) - 1))
-    return _history(recording, learnt.operations, reduced)
+
+        def same(one: Ask, status: int | None = status) -> bool:
+            return _asked(rig, one).status == status
+
+        chain = shrink(settled(ask, rig.driver.session), same)
+        reduced.append(_told(rig, ask, chain[-1], partial(_asked, rig), steps=len(chain) - 1))
+    return reduced
 
 
 def fault(rig: Rig, case: Case, recording: Recording) -> History:
@@ -238,7 +250,8 @@ def fault(rig: Rig, case: Case, recording: Recording) -> History:
     operations = [*(learnt.operations if case.family == "corpus-sample" else ()), *under]
     flipped = [ask for ask in refused if any(one.sample == ask.key and flip(one) for one in under)]
     if recording.exited or not flipped or rig.steady():
-        return _history(recording, operations, [])
+        whole = case.family == "corpus-sample" and not recording.exited
+        return _history(recording, operations, _smallest(rig, learnt) if whole else [])
     return _history(recording, operations, _again(rig, case, recording, learnt, flipped=flipped, operations=operations))
 
 
@@ -259,7 +272,8 @@ def candidate(rig: Rig, case: Case, recording: Recording) -> History:
         instance.wait_ready(release.startup_timeout)
         session = Session(release, instance.base_url, dict(instance.values))
         rig.driver.call(prepare(session, release.prepare, deadline=rig.driver.deadline))
-        return _beside(rig, recording, learnt, Sender(session, rig.driver.deadline, rig.driver.stalls.between))
+        there = Sender(session, rig.driver.deadline, rig.driver.stalls.between)
+        return _beside(rig, recording, learnt, there, instance)
     except TargetFailed as error:
         return recording.history(control=f"the candidate is not ready: {error.what}")
     finally:
@@ -341,20 +355,19 @@ def _again(
     rig: Rig, case: Case, recording: Recording, learnt: Learnt, *, flipped: list[Ask], operations: list[Operation]
 ) -> list[dict[str, str]]:
     """The same fault once more. Before it, each suspect is made smaller while it is refused as before, needing no more than before."""
-    suspects = _different(flipped, AGAIN)
-    chains = {ask.key: shrink(settled(ask, rig.driver.session), _like(rig, learnt, ask)) for ask in suspects[:SUSPECTS]}
+    suspects, few = _different(flipped, AGAIN), _different(flipped, SUSPECTS, each=1)
+    chains = {ask.key: shrink(settled(ask, rig.driver.session), _like(rig, learnt, ask)) for ask in few}
     reduced: list[dict[str, str]] = []
 
     def ask_again() -> None:
         sender = sender_for(rig)
         rows = [(ask, learnt.row(ask)) for ask in suspects]
         operations.extend(rig.driver.call(sender.replay(rows, phase="repeat", at_once=FEW_AT_ONCE, budget=20.0)))
-        for ask in suspects[:SUSPECTS]:
+        for ask in few:
             for one in reversed(chains[ask.key]):
-                done = _asked(rig, one)
-                if flip(done):
+                if flip(_asked(rig, one)):
                     steps = chains[ask.key].index(one)
-                    reduced.append({**_told(rig, ask, one, done, steps=steps), "fault": case.title})
+                    reduced.append({**_told(rig, ask, one, partial(_asked, rig), steps=steps), "fault": recording.case.title})
                     break
 
     _broken(rig, case, recording, ask_again)
@@ -381,7 +394,7 @@ def _asked(rig: Rig, ask: Ask) -> Operation:
 # -- the candidate ---------------------------------------------------------------------------------------------------------------
 
 
-def _beside(rig: Rig, recording: Recording, learnt: Learnt, there: Sender) -> History:
+def _beside(rig: Rig, recording: Recording, learnt: Learnt, there: Sender, instance: CommandTarget) -> History:
     known = [ask for ask in learnt.corpus.asks if learnt.steady.get(ask.key, 500) < 500]
     rows = [(ask, learnt.row(ask)) for ask in known]
     operations = rig.driver.call(there.replay(rows, phase="candidate", at_once=AT_ONCE, budget=60.0))
@@ -392,14 +405,18 @@ def _beside(rig: Rig, recording: Recording, learnt: Learnt, there: Sender) -> Hi
     operations += rig.driver.call(sender_for(rig).replay(suspects, phase="baseline again", at_once=1, budget=30.0))
     reduced = []
     twice = {one.sample for one in operations if one.client == "candidate again" and flip(one)}
-    for ask in _different([ask for ask, _ in suspects if ask.key in twice], SUSPECTS):
+
+    def on_it(one: Ask) -> Operation:
+        return rig.driver.call(there.send(one, phase="reduced"))
+
+    for ask in _different([ask for ask, _ in suspects if ask.key in twice], SUSPECTS, each=1):
         status = learnt.steady[ask.key]
 
         def differs(one: Ask, status: int = status) -> bool:
-            return flip(rig.driver.call(there.send(one, phase="reduced"))) and _asked(rig, one).status == status
+            return flip(on_it(one)) and _asked(rig, one).status == status
 
         chain = shrink(settled(ask, rig.driver.session), differs)
-        reduced.append(_told(rig, ask, chain[-1], rig.driver.call(there.send(chain[-1], phase="reduced")), steps=len(chain) - 1))
+        reduced.append(_told(rig, ask, chain[-1], on_it, steps=len(chain) - 1, of=instance))
     if there.stopped:
         recording.facts["stopped candidate"] = there.stopped
     return _history(recording, operations, reduced)
@@ -417,20 +434,25 @@ def _last(learnt: Learnt, ask: Ask) -> Operation:
     return next(one for one in reversed(learnt.operations) if one.sample == ask.key and one.client != "twin")
 
 
-def _told(rig: Rig, ask: Ask, small: Ask, done: Operation, *, steps: int) -> dict[str, str]:
-    """What people need to see it themselves."""
-    line = ""
-    with contextlib.suppress(ChaosError, OSError):
-        lines = rig.target.log_tail(60)
-        named = [one for one in lines if done.request_id and done.request_id in one]
-        line = (named or [one for one in lines if one.strip()] or [""])[-1]
+def _told(
+    rig: Rig, ask: Ask, small: Ask, send: Callable[[Ask], Operation], *, steps: int, of: CommandTarget | None = None
+) -> dict[str, str]:
+    """What people need to see it themselves: sent a last time, with what the target logs meanwhile."""
+    instance = of or rig.target
+    offset = instance.log_offset()
+    done = send(small)
+    time.sleep(LOGGED)
+    lines = [one for one in instance.log_lines(offset) if one.strip()]
+    path = small.target.partition("?")[0]
+    named = [one for one in lines if done.request_id and done.request_id in one] or [one for one in lines if path in one]
+    line = (named or lines or [""])[-1]
     return {
         "key": ask.key,
         "request": f"{small.method} {small.shown}",
         "status": str(done.status or done.error),
         "request_id": done.request_id,
         "log": line[:400],
-        "curl": curl(small, rig.driver.session),
+        "curl": curl(small, rig.driver.session, instance.base_url),
         "smaller": f"{ask.size} -> {small.size} bytes in {steps} steps",
         "why": ask.why,
     }

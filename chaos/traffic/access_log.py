@@ -11,6 +11,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import os
 import random
 import re
 from collections import Counter
@@ -52,6 +53,17 @@ _PERSONAL = re.compile(
     r"(?<![\d.])\d{1,3}(?:\.\d{1,3}){3}(?![\d.])",
     re.IGNORECASE,
 )
+
+
+SHADOW = "CHAOS_SHADOW"  # the log's name, for the workers of a run
+
+
+def hand_over(path: Path) -> None:
+    """To the workers that this process will start. UsageError, at once, for what cannot be read, or is no log."""
+    reading = read(path, seed=0)
+    if not reading.lines:
+        raise UsageError("it is empty", remedy="name an access log with requests in it", where=str(path))
+    os.environ[SHADOW] = str(path.resolve())
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import json
 import random
+import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -18,7 +19,6 @@ from chaos.traffic.corpus.generating import Maker
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
-    from pathlib import Path
 
     from chaos.traffic.access_log import Recorded
     from chaos.traffic.openapi import Description
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Ask", "Corpus", "build", "curl", "settled", "thawed"]
 
-SPARE = 1.6  # as many are generated as are wanted, times this: some turn out to be served
+SPARE = 1.3  # as many are generated as are wanted, times this: some turn out to be served
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +124,9 @@ def _raw(request: object, key: str, *, source: str = "listed", why: str = "") ->
 def in_turn(asks: list[Ask], seed: int) -> list[Ask]:
     """Seeded, and so that each route and each kind of mistake comes in its turn."""
     random.Random(f"{seed} order").shuffle(asks)  # noqa: S311  (a sample, not a secret)
-    groups: dict[tuple[str, str], list[Ask]] = defaultdict(list)
+    groups: dict[tuple[str, ...], list[Ask]] = defaultdict(list)
     for ask in asks:
-        groups[ask.route, " ".join(ask.why.split()[:3])].append(ask)
+        groups[ask.route, " ".join(ask.why.split()[:3]), _flavour(ask)].append(ask)
     turns: dict[int, list[Ask]] = defaultdict(list)
     for group in groups.values():
         for turn, ask in enumerate(group):
@@ -134,9 +134,18 @@ def in_turn(asks: list[Ask], seed: int) -> list[Ask]:
     return [ask for turn in sorted(turns) for ask in turns[turn]]
 
 
-def kept(corpus: Corpus, path: Path) -> None:
-    """Write it down for the other workers."""
-    path.write_text(corpus.frozen(), encoding="utf-8")
+FLAVOURS = (
+    ("wide", re.compile(rb"\d{19}")),
+    ("nul", re.compile(rb"%00|\\u0000")),
+    ("ill-formed", re.compile(rb"%FF|%ED%A0|%C0|\\ud8|[\x80-\xff]", re.IGNORECASE)),
+    ("long", re.compile(rb".{600}", re.DOTALL)),
+)
+
+
+def _flavour(ask: Ask) -> str:
+    """What kind of value is in it: each is another mistake of services."""
+    text = ask.target.encode() + b" " + ask.body
+    return next((name for name, pattern in FLAVOURS if pattern.search(text)), "plain")
 
 
 def thawed(text: str, session: Session) -> Corpus:

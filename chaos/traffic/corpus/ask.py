@@ -103,7 +103,7 @@ def settled(ask: Ask, session: Session) -> Ask:
     return replace(ask, request=None, target=target or "/", headers=own, body=out.body)
 
 
-def curl(ask: Ask, session: Session) -> str:
+def curl(ask: Ask, session: Session, base_url: str = "") -> str:
     """The line that sends it again, secrets starred out; what is not text is written as printf has it."""
     out = ask.outgoing(session, "chaos-gate")
     words = ["curl", "-i", "-X", out.method]
@@ -112,7 +112,7 @@ def curl(ask: Ask, session: Session) -> str:
             continue
         words += ["-H", f"{name}: {HIDDEN if SECRET.search(name) else value}"]
     line = " ".join(shlex.quote(word) for word in words)
-    url = shlex.quote(hide_query(out.url))
+    url = shlex.quote(hide_query((base_url or session.base_url) + out.url.removeprefix(session.base_url)))
     if not out.body:
         return f"{line} {url}"
     if out.body.isascii() and b"\0" not in out.body:
