@@ -76,7 +76,7 @@ class Learnt:
 def gather(rig: Rig, *, night: bool) -> tuple[Corpus, dict[str, str]]:
     """The corpus of this run, made by the first worker that needs it; and what is to be told of how that went."""
     place = rig.run_dir / f"corpus-{'night' if night else 'sample'}.json"
-    with (rig.run_dir / ".corpus").open("w") as lock:
+    with place.with_suffix(".lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if place.exists():
             value = json.loads(place.read_text(encoding="utf-8"))
