@@ -12,10 +12,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from chaos.checks.recovery import describe
-from chaos.model import Finding, History, Operation, Outcome
+from chaos.model import Finding, History, Operation, Outcome, worst
 
 if TYPE_CHECKING:
     from chaos.checks.limits import Limits
@@ -41,9 +42,19 @@ def check(history: History, limits: Limits) -> list[Finding]:
 
 
 def sample(history: History, limits: Limits) -> Finding:
-    """A short run: the steady state and one fault in one finding, the worse one."""
-    calm, broken = steady(history, limits), under_fault(history, limits)
-    return calm if calm.outcome is Outcome.FAIL else broken
+    """A short run: the steady state and one fault in one finding, the worse outcome and what was seen of both."""
+    quiet = {name: value for name, value in history.facts.items() if name not in {"notes", "shadow"}}  # which are told once
+    calm, broken = steady(history, limits), under_fault(replace(history, facts=quiet), limits)
+    first, second = (broken, calm) if worst((calm.outcome, broken.outcome)) is not calm.outcome else (calm, broken)
+    if not history.windows:
+        return calm
+    return replace(
+        first,
+        detail=f"{first.detail}; {second.detail}",
+        n=max(calm.n, broken.n),
+        bad=calm.bad + broken.bad,
+        examples=first.examples or second.examples,
+    )
 
 
 # -- nothing broken --------------------------------------------------------------------------------------------------------------
@@ -123,7 +134,7 @@ def _deserves(one: Operation) -> bool:
 
 def _flipped(one: Operation) -> bool:
     """A 5xx that is not the honest 'I cannot know at the moment' of a request whose refusal needs the database."""
-    if not _deserves(one) or one.status is None or one.status < 500 or one.status in UNKNOWN:
+    if not _deserves(one) or not _crashed(one):
         return False
     why, needs, _ = _row(one)
     return needs == "none" or why == "listed" or one.status != 503
@@ -162,7 +173,7 @@ def candidate(history: History, limits: Limits) -> Finding:
         if key not in again or key not in after or _kind(after[key]) != before[:1] or _kind(one) != _kind(again[key]):
             continue
         kind = _kind(one)
-        failed = _failed(one) and _failed(again[key])
+        failed = all(each.error == "timeout" if each.status is None else _crashed(each) for each in (one, again[key]))
         if before[:1] == "4" and (failed or (why == "listed" and kind in "23")):
             bad.append(again[key])
         told[f"{before[:1]}xx that became {'no answer' if kind == '0' else f'a {kind}xx'}"] += 1
@@ -190,11 +201,16 @@ def _kind(one: Operation) -> str:
     return str(one.status or 0)[:1]
 
 
+def _crashed(one: Operation) -> bool:
+    """Any 5xx but those that are no failure of the server's."""
+    return one.status is not None and one.status >= 500 and one.status not in UNKNOWN
+
+
 def _failed(one: Operation) -> bool:
     """A 5xx for what the server read, or no end of waiting. 503 says 'not now', and a closed connection is how some refuse."""
     if one.status is None:
         return one.error == "timeout"
-    return one.status >= 500 and one.status not in {*UNKNOWN, 503}
+    return _crashed(one) and one.status != 503
 
 
 def _by_sample(history: History, *phases: str) -> dict[str, list[Operation]]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from chaos.config import candidate_of
 from chaos.errors import ChaosError, TargetFailed
-from chaos.experiment.core import HOLD, Plan, note_exit, window
+from chaos.experiment.core import Plan, note_exit, window
 from chaos.experiment.faults import served
 from chaos.faults.database import Locks, Restart, Slots, TlsOff
 from chaos.faults.network import NETWORK, SLOW, NetworkInjector
@@ -45,8 +45,10 @@ WANTED = {False: 160, True: 2000}  # requests, by whether it is night
 LEARNING = {False: 6.0, True: 120.0}  # s for each look at the steady state
 REPLAYING = {False: 4.0, True: 45.0}  # s under one fault
 AT_ONCE, FEW_AT_ONCE = 4, 2
+NOTHING = "neither [[target.invalid]] nor [target.openapi] nor --shadow: nothing to ask"
 SUSPECTS = 3  # of different routes; so many are made smaller
 LOGGED = 0.1  # s after an answer in which its log line is written
+LONGEST = 300.0  # s that a fault may last: its proof and the replay have bounds of their own
 AGAIN = 12  # so many are asked once more, in another window of the same fault
 
 
@@ -170,16 +172,12 @@ def _once_more(rig: Rig, learnt: Learnt) -> list[Operation]:
 
 
 def _ghosts(learnt: Learnt, by_key: dict[str, Ask]) -> str:
-    """Routes of the description of which nothing was ever heard but that there is no such thing."""
+    """Routes of the description of which nothing was ever heard but that there is no such thing, a good request among it."""
     heard: dict[str, set[int]] = defaultdict(set)
-    count: dict[str, int] = defaultdict(int)
     for key, status in learnt.steady.items():
-        ask = by_key[key]
-        if ask.source in {"generated", "boundary"}:
-            heard[ask.route].add(status)
-            count[ask.route] += 1
-    ghosts = sorted(route for route, statuses in heard.items() if statuses <= {404, 405, 501} and count[route] >= 3)
-    return ", ".join(route for route in ghosts if not route.startswith("PROPFIND"))
+        heard[by_key[key].route].add(status)
+    asked = {by_key[key].route for key in learnt.steady if key.startswith("good ")}
+    return ", ".join(sorted(route for route in asked if heard[route] <= {404, 405, 501}))
 
 
 def wrong(done: Operation) -> bool:
@@ -215,7 +213,7 @@ def steady(rig: Rig, case: Case, recording: Recording) -> History:
     learnt = learn(rig, night=case.nightly)
     _facts(recording, learnt)
     if not learnt.corpus.asks and "openapi" not in learnt.facts:
-        recording.facts["absent"] = "neither [[target.invalid]] nor [target.openapi] nor --shadow: nothing to ask"
+        recording.facts["absent"] = NOTHING
         return recording.history()
     return _history(recording, learnt.operations, _smallest(rig, learnt))
 
@@ -242,13 +240,18 @@ def fault(rig: Rig, case: Case, recording: Recording) -> History:
     if case.family == "corpus-sample":
         recording.facts["steady too"] = "yes"
     refused = learnt.refused()
-    if not refused:
-        recording.facts["absent"] = "no request of the corpus is answered 4xx with nothing broken: see corpus.steady"
+    if not learnt.corpus.asks and ("openapi" not in learnt.facts or case.family == "corpus-fault"):
+        recording.facts["absent"] = NOTHING
         return recording.history()
+    if not refused:
+        if case.family == "corpus-fault":
+            recording.facts["absent"] = "no request of the corpus is answered 4xx with nothing broken: see corpus.steady"
+        return _history(recording, learnt.operations, [])
     under: list[Operation] = []
     _broken(rig, case, recording, lambda: under.extend(_replayed(rig, recording, learnt, refused, night=case.nightly)))
     operations = [*(learnt.operations if case.family == "corpus-sample" else ()), *under]
-    flipped = [ask for ask in refused if any(one.sample == ask.key and flip(one) for one in under)]
+    by_key = {ask.key: ask for ask in refused}
+    flipped = [by_key[one.sample] for one in under if flip(one) and counts(by_key[one.sample], learnt, one)]
     if recording.exited or not flipped or rig.steady():
         whole = case.family == "corpus-sample" and not recording.exited
         return _history(recording, operations, _smallest(rig, learnt) if whole else [])
@@ -326,7 +329,7 @@ def _broken(rig: Rig, case: Case, recording: Recording, work: Callable[[], None]
     if readers:
         rig.driver.begin_clients(readers=1)
     try:
-        window(rig, recording, Plan(fault_of(rig, case), enough=once, longest=HOLD + 1.0))
+        window(rig, recording, Plan(fault_of(rig, case), enough=once, longest=LONGEST))
     finally:
         if readers:
             rig.driver.end_clients()
@@ -349,6 +352,12 @@ def _replayed(rig: Rig, recording: Recording, learnt: Learnt, refused: list[Ask]
 def flip(done: Operation) -> bool:
     """A 5xx that says that the server failed; 501 and 505 say what it does not know (RFC 9110, 15.6)."""
     return done.status is not None and done.status >= 500 and done.status not in {501, 505}
+
+
+def counts(ask: Ask, learnt: Learnt, done: Operation) -> bool:
+    """Whether a flip is worth another window: an honest 503 of what needs the database is not (see `chaos.checks.corpus`)."""
+    free = learnt.needs[ask.key] == "none"
+    return free or ask.why == "listed" or (bool(ask.why) and done.status != 503)
 
 
 def _again(

@@ -129,9 +129,7 @@ def _entries(path: Path, found: Reading) -> Iterator[Entry | None]:
     try:
         with _opened(path) as file:
             beginning = file.peek(4096)[:4096].lstrip()
-            if beginning.startswith(b"{") and (
-                (b'"log"' in beginning[:400] and b'"entries"' in beginning) or b"\n" in beginning[:3]
-            ):
+            if re.match(rb"\{\s*\"log\"\s*:\s*\{", beginning):
                 yield from _har(file.read(LARGEST_HAR + 1), path)
                 return
             for number, line in enumerate(_lines(file)):

@@ -126,7 +126,7 @@ def in_turn(asks: list[Ask], seed: int) -> list[Ask]:
     random.Random(f"{seed} order").shuffle(asks)  # noqa: S311  (a sample, not a secret)
     groups: dict[tuple[str, ...], list[Ask]] = defaultdict(list)
     for ask in asks:
-        groups[ask.route, " ".join(ask.why.split()[:3]), _flavour(ask)].append(ask)
+        groups[ask.route, ask.key, " ".join(ask.why.split()[:3]), _flavour(ask)].append(ask)
     turns: dict[int, list[Ask]] = defaultdict(list)
     for group in groups.values():
         for turn, ask in enumerate(group):
