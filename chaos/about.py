@@ -43,6 +43,10 @@ HOW = {
     "then is its own doing. Then a few requests. Fixed pauses, attempts that do not become rarer, and storms fail.",
     "commit-cut": "The wire logs in to PostgreSQL in the target's place, with the right certificate, and sees what is said. When the "
     "server has committed a write, the connection is cut before the target hears of it. Then the write is looked up.",
+    "recovery": "Outage after outage, each of a length and at a moment that the seed draws; healed, and success has to hold each time "
+    "within the time that was promised. How often it did says what share of all outages it comes through, at 95 % confidence.",
+    "schedule": "Two to four faults, two at once at most, each struck and healed at its time, as the seed draws them (schedule.json). "
+    "One that fails is made smaller for as long as it still fails; the smallest is the finding's command.",
     "locks": "All tables are locked; requests are added until no more sessions of the target come to wait; then released.",
     "slots": "The target's sessions are closed and every slot of the server is taken; then released.",
     "restart": "PostgreSQL is stopped, and started again.",

@@ -135,7 +135,10 @@ def _demonstrated(gate: Gate, found: Sequence[Finding], base: GateResult) -> Gat
     reason = f"{passed} of {len(found)} demonstrated"
     slowest = max((one.measured for one in found if one.measured is not None), default=None)
     if slowest is not None and gate.id.startswith("res."):
-        reason = f"recovered {passed} of {len(found)}, slowest {slowest:.1f} s"
+        outages = [one for one in found if not one.check.startswith("backoff.")]  # which looks at how a target knocks
+        n, missed = sum(one.n for one in outages), sum(one.bad for one in outages)
+        base = replace(base, bound=(lower(missed, n), upper(missed, n)))
+        reason = f"recovered {n - missed} of {n}, slowest {slowest:.1f} s; that proves {1 - upper(missed, n):.1%} of such outages"
     if outcome in {Outcome.FAIL, Outcome.INCONCLUSIVE}:
         reason += f"; {_first(found, outcome)}"
     return replace(base, outcome=outcome, measured=float(len(found) - passed), n=len(found), reason=reason)

@@ -8,8 +8,11 @@ from chaos.cases.abilities import lacking
 from chaos.cases.case import ALWAYS, LISTS, Case
 from chaos.cases.corpus import CORPUS
 from chaos.cases.wire import SITUATIONS, WIRE
+from chaos.errors import UsageError
+from chaos.faults import schedule
 from chaos.faults.network import NETWORK
 
+WORD = "schedule:"  # what a schedule that is written out begins with
 HOST_ROW = re.compile(r"H\d\d|hosts\.400\.\w+|audit\.hosts")  # checks of the one experiment 'hosts'
 
 
@@ -43,6 +46,12 @@ def _tls() -> list[Case]:
     off = Case(id="tls.off", family="tls-off", title="PostgreSQL offers no TLS", gates=("res.backoff", *ALWAYS))
     return [*served, off]
 
+
+RECOVERY = (
+    ("network", "res.network", "short network drops"),
+    ("tls", "res.backoff", "short TLS failures"),
+    ("pool", "res.pool", "short exhaustions of the pool"),
+)
 
 CASES: tuple[Case, ...] = (
     Case(
@@ -98,6 +107,30 @@ CASES: tuple[Case, ...] = (
         )
         for name, times, nightly in (("commit-cut", 6, False), ("commit-cut-59", 59, True))
     ),
+    *(
+        Case(
+            id=f"recovery.{what}.{turn}",
+            family="recovery",
+            title=f"{title}, again and again: lengths and phases drawn by the seed",
+            gates=(gate, *ALWAYS),
+            what=what,
+            scope=str(turn),
+            nightly=True,
+        )
+        for what, gate, title in RECOVERY
+        for turn in range(1, 5)
+    ),
+    *(
+        Case(
+            id=f"schedule.{number}",
+            family="schedule",
+            title="faults that overlap, drawn by the seed",
+            gates=("res.network", *ALWAYS),
+            what=str(number),
+            nightly=True,
+        )
+        for number in range(1, 9)
+    ),
     *WIRE,
     *CORPUS,
     Case(
@@ -130,7 +163,25 @@ def select(names: tuple[str, ...]) -> tuple[Case, ...]:
     """The cases that `--only` names: by their own id, a prefix of it ('network', 'C1'), one of their checks' ids, or a gate's id."""
     if not names:
         return CASES
-    return tuple(case for case in CASES if any(_named(case, name) for name in names))
+    written = tuple(scheduled(name) for name in names if name.startswith(WORD))
+    return (*written, *(case for case in CASES if any(_named(case, name) for name in names)))
+
+
+def scheduled(name: str) -> Case:
+    """The case of a schedule that is written out: 'schedule:latency@0.0-2.5+reset@1.2-2.0'. UsageError when it cannot be read."""
+    word = name.removeprefix(WORD)
+    try:
+        schedule.read(word)
+    except ValueError as error:
+        raise UsageError(f"{name}: {error}", remedy="write it as a finding does, for example schedule:latency@0.0-2.5") from error
+    return Case(
+        id=name, family="schedule", title="faults that overlap, as they are written", gates=("res.network", *ALWAYS), what=word
+    )
+
+
+def case_of(name: str) -> Case | None:
+    """The case with this id; None when there is none."""
+    return scheduled(name) if name.startswith(WORD) else BY_ID.get(name)
 
 
 def _named(case: Case, name: str) -> bool:
@@ -163,4 +214,4 @@ def _by_night(gate: str) -> bool:
     return all(one.nightly for one in CASES if gate in one.gates)
 
 
-__all__ = ["ALWAYS", "BY_ID", "CASES", "LISTS", "Case", "due", "known_names", "lacking", "select"]
+__all__ = ["ALWAYS", "BY_ID", "CASES", "LISTS", "Case", "case_of", "due", "known_names", "lacking", "scheduled", "select"]

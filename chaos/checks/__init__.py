@@ -17,6 +17,7 @@ from chaos.checks import (
     hosts,
     invalid,
     latency,
+    recoveries,
     recovery,
     rollback,
     rotation,
@@ -40,12 +41,13 @@ def _hosts(history: History, limits: Limits) -> list[Finding]:
 OUTAGE: tuple[Check, ...] = (recovery.check, invalid.check, _errors, writes.check, disclosure.plaintext)
 HELD: tuple[Check, ...] = (*OUTAGE, disclosure.cancels)
 FAMILIES: Mapping[str, tuple[Check, ...]] = {
-    **dict.fromkeys(("network", "certificate", "tls-off", "slots", "restart", "stall"), OUTAGE),
+    **dict.fromkeys(("network", "certificate", "tls-off", "slots", "restart", "stall", "schedule"), OUTAGE),
     **dict.fromkeys(("locks", "slow"), HELD),
     "cancel": (disclosure.cancels, *OUTAGE[1:]),
     "reconnect": (disclosure.check, invalid.check, _errors, disclosure.plaintext),
     "start": (disclosure.check, disclosure.plaintext),
     "backoff": (backoff.check,),
+    "recovery": (recoveries.check, *OUTAGE[1:]),
     "commit-cut": (commits.check, _errors, disclosure.plaintext),
     "steady": (latency.check, invalid.check, _errors, writes.check, handshakes.rate, handshakes.sessions, disclosure.plaintext),
     "hosts": (_hosts, _errors, audit.check),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from chaos.experiment import backoff, commits, corpus, faults, impostors, quiet, stalls
+from chaos.experiment import backoff, commits, corpus, faults, impostors, quiet, recoveries, schedules, stalls
 from chaos.experiment.core import Recording, Runner
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ RUNNERS: Mapping[str, Runner] = {
     "locks": faults.locks,
     "slots": faults.slots,
     "restart": faults.restart,
+    "schedule": schedules.run,
+    "recovery": recoveries.run,
     "reconnect": impostors.reconnect,
     "start": impostors.start,
     "stall": stalls.stall,
@@ -53,6 +55,8 @@ WRITTEN = {
     "restart",
     "stall",
     "cancel",
+    "schedule",
+    "recovery",
     "corpus-sample",
     "corpus-fault",
 }

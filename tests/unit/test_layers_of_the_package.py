@@ -10,6 +10,9 @@ LAYERS = {
     "model": set(),
     "errors": set(),
     "statistics": {"model"},
+    "sequential": set(),
+    "comparison": {"model", "statistics"},
+    "hours": {"statistics"},
     "watchdog": set(),
     "defect": set(),
     "processes": {"errors", "watchdog"},
@@ -26,6 +29,7 @@ LAYERS = {
     "rig": BASE | EDGES | {"checks", "paths"},
     "cases": BASE | EDGES,
     "experiment": BASE | EDGES | {"checks", "rig", "paths", "cases"},
+    "shrinking": {"faults"},
     "matrix": BASE | EDGES | {"checks"},
     "rollout": BASE | EDGES | {"checks", "rig", "paths", "cases", "experiment", "gates"},
 }
