@@ -6,6 +6,7 @@ import re
 
 from chaos.cases.abilities import lacking
 from chaos.cases.case import ALWAYS, LISTS, Case
+from chaos.cases.corpus import CORPUS
 from chaos.cases.crossings import PATHS
 from chaos.cases.life import LIFE
 from chaos.cases.wire import SITUATIONS, WIRE
@@ -157,6 +158,7 @@ CASES: tuple[Case, ...] = (
         for number in range(1, 9)
     ),
     *WIRE,
+    *CORPUS,
     Case(
         id="rollback",
         family="rollback",

@@ -10,6 +10,7 @@ from chaos.checks import (
     backoff,
     commits,
     contract,
+    corpus,
     disclosure,
     edge,
     errors,
@@ -66,6 +67,7 @@ FAMILIES: Mapping[str, tuple[Check, ...]] = {
     "rotation": (rotation.check,),
     "expiry": (expiry.check,),
     "contract": (contract.check,),
+    **dict.fromkeys(("corpus-sample", "corpus-steady", "corpus-fault", "corpus-candidate"), (corpus.check,)),
 }
 
 

@@ -13,6 +13,7 @@ from chaos.experiment import (
     backoff,
     commits,
     contract,
+    corpus,
     crossings,
     edge,
     faults,
@@ -63,6 +64,9 @@ RUNNERS: Mapping[str, Runner] = {
     "server": quiet.server,
     "injection": quiet.injection,
     "contract": contract.contract,
+    "corpus-steady": corpus.steady,
+    "corpus-candidate": corpus.candidate,
+    **dict.fromkeys(("corpus-sample", "corpus-fault"), corpus.fault),
 }
 
 # Families whose faults write themselves down, each when it is injected. All others do so here, as a whole.
@@ -78,8 +82,9 @@ WRITTEN = {
     "cancel",
     "schedule",
     "recovery",
-} | {
     *("life", "cross", "flapping", "replica", "starting", "bouncer"),
+    "corpus-sample",
+    "corpus-fault",
 }
 
 

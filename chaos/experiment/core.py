@@ -100,7 +100,7 @@ def under_fault(rig: Rig, recording: Recording, plan: Plan) -> History:
     try:
         time.sleep(BEFORE)
         driver.witness([one for one in driver.recorder.since(recording.started) if one.kind is Kind.WRITE and one.ok])
-        _window(rig, recording, plan)
+        window(rig, recording, plan)
         healed = recording.windows[-1].healed
         await_recovery(rig, healed)
     finally:
@@ -111,7 +111,7 @@ def under_fault(rig: Rig, recording: Recording, plan: Plan) -> History:
     return recording.history()
 
 
-def _window(rig: Rig, recording: Recording, plan: Plan) -> None:
+def window(rig: Rig, recording: Recording, plan: Plan) -> None:
     """Inject, confirm, hold, heal. Healed whatever happens; a window that could not be healed is recorded as such, and raised."""
     fault = plan.fault
     entry = plan.entry or rig.ledger.begin(fault)
