@@ -111,10 +111,18 @@ def _gate(gate: Gate, found: Sequence[Finding], absent: str) -> GateResult:
         checks=tuple(dict.fromkeys(one.check for one in found)),
     )
     if counted:
-        return RULES[gate.rule](gate, counted, base)
+        return _with_reported(RULES[gate.rule](gate, counted, base), found)
     if absent or found:
         return replace(base, outcome=Outcome.NOT_APPLICABLE, reason=absent or found[0].detail)
     return base
+
+
+def _with_reported(result: GateResult, found: Sequence[Finding]) -> GateResult:
+    """What of a pen-test is bad, but not critical, is said where the gate is read."""
+    told = [f"{one.check} ({one.severity})" for one in found if one.severity in {"high", "medium"} and not one.bad]
+    if result.id != "sec.pentest" or not told:
+        return result
+    return replace(result, reason=f"{result.reason}; reported: {', '.join(dict.fromkeys(told))}")
 
 
 def _zero(gate: Gate, found: Sequence[Finding], base: GateResult) -> GateResult:

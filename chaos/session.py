@@ -22,6 +22,7 @@ from chaos import cases, experiment
 from chaos.checks import Limits, judge
 from chaos.config import load
 from chaos.errors import ChaosError, EvidenceUnwritable, UsageError
+from chaos.evidence import accepted
 from chaos.evidence.store import Segment
 from chaos.faults import schedule
 from chaos.gates import Gate, named
@@ -44,8 +45,24 @@ if TYPE_CHECKING:
 
 REFERENCE = Path(__file__).parent / "targets" / "reference" / "chaos.toml"
 REPEATS = {"quick": 1, "nightly": 3}
-# Repeating these says no more than they do at once.
-ONCE = {"steady", "hosts", "server", "injection", "rotation", "expiry", "recovery", "schedule", "contract"}
+ONCE = {
+    "steady",
+    "hosts",
+    "pentest",
+    "edge",
+    "server",
+    "injection",
+    "rotation",
+    "expiry",
+    "corpus-sample",
+    "corpus-steady",
+    "corpus-fault",
+    "corpus-candidate",
+    "recovery",
+    "schedule",
+    "contract",
+    *("cross", "life", "bouncer", "starting", "flapping", "replica"),  # these take long enough as it is
+}  # repeating these says no more than they do at once
 LOSE = {"_remove", "remove", "__del__", "__call__"}  # callbacks of weak references, and finalizers
 COMMAND = (sys.executable, "-m", "chaos")
 
@@ -159,6 +176,7 @@ def limits_for(config: Config, gates: Mapping[str, Gate], *, seed: int, given: s
         fail_fast=target.database.fail_fast,
         schema=schema,
         policy=dict(config.policy),
+        accepted=accepted.known(config.path),
         seconds={gate.id: gate.seconds for gate in gates.values() if gate.seconds},
         rerun=f"chaos-gate run -c {given}" if given else "chaos-gate run",
         seed=seed,

@@ -10,13 +10,17 @@ from chaos.checks import (
     backoff,
     commits,
     contract,
+    corpus,
     disclosure,
+    edge,
     errors,
     expiry,
     handshakes,
     hosts,
     invalid,
     latency,
+    life,
+    pentest,
     recoveries,
     recovery,
     rollback,
@@ -34,16 +38,26 @@ def _hosts(history: History, limits: Limits) -> list[Finding]:
     return hosts.judge(history, policy=limits.policy)
 
 
+def _edge(history: History, limits: Limits) -> list[Finding]:
+    return edge.judge(history, policy=limits.policy)
+
+
 OUTAGE: tuple[Check, ...] = (recovery.check, invalid.check, writes.check, disclosure.plaintext)
 HELD: tuple[Check, ...] = (*OUTAGE, disclosure.cancels)
 FAMILIES: Mapping[str, tuple[Check, ...]] = {
     **dict.fromkeys(("network", "certificate", "tls-off", "slots", "restart", "stall", "schedule"), OUTAGE),
+    **dict.fromkeys(("cross", "flapping", "bouncer"), OUTAGE),
+    "life": (life.outage, *OUTAGE[1:]),
+    "replica": (*OUTAGE, life.replica),
+    "starting": (life.starting, disclosure.plaintext),
     **dict.fromkeys(("locks", "slow"), HELD),
     "cancel": (disclosure.cancels, *OUTAGE[1:]),
     "reconnect": (disclosure.check, invalid.check, disclosure.plaintext),
     "start": (disclosure.check, disclosure.plaintext),
     "backoff": (backoff.check,),
     "recovery": (recoveries.check, *OUTAGE[1:]),
+    "pentest": (pentest.check,),
+    "edge": (_edge,),
     "commit-cut": (commits.check, disclosure.plaintext),
     "steady": (latency.check, invalid.check, writes.check, handshakes.rate, handshakes.sessions, disclosure.plaintext),
     "hosts": (_hosts, audit.check),
@@ -53,6 +67,7 @@ FAMILIES: Mapping[str, tuple[Check, ...]] = {
     "rotation": (rotation.check,),
     "expiry": (expiry.check,),
     "contract": (contract.check,),
+    **dict.fromkeys(("corpus-sample", "corpus-steady", "corpus-fault", "corpus-candidate"), (corpus.check,)),
 }
 
 

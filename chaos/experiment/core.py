@@ -78,7 +78,7 @@ Runner = Callable[["Rig", "Case", Recording], History]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A fault, and how long it has to last: until `enough()` holds, but at least `HOLD` and at most `longest` seconds.
+    """A fault, and how long it has to last: until `enough()` holds, but at least `least` and at most `longest` seconds.
 
     A service may wait before it tries again: a fault on new connections that was over before it tried has shown nothing.
     """
@@ -88,16 +88,19 @@ class Plan:
     longest: float = 0.0
     entry: str = ""  # in the ledger, where it was written down already: something of it had to be in place before
     met: bool = False  # the target has to have opened a connection into the fault, where the wire can see that
+    least: float = HOLD
+    idle: bool = False  # it strikes while nobody asks the target for anything; traffic begins when it is in force
 
 
 def under_fault(rig: Rig, recording: Recording, plan: Plan) -> History:
     """Traffic, fault, proof, heal, recovery, and the writes looked up again."""
     driver = rig.driver
-    driver.begin_clients(rig.live)
+    if not plan.idle:
+        driver.begin_clients(rig.live)
     try:
         time.sleep(BEFORE)
         driver.witness([one for one in driver.recorder.since(recording.started) if one.kind is Kind.WRITE and one.ok])
-        _window(rig, recording, plan)
+        window(rig, recording, plan)
         healed = recording.windows[-1].healed
         await_recovery(rig, healed)
     finally:
@@ -108,7 +111,7 @@ def under_fault(rig: Rig, recording: Recording, plan: Plan) -> History:
     return recording.history()
 
 
-def _window(rig: Rig, recording: Recording, plan: Plan) -> None:
+def window(rig: Rig, recording: Recording, plan: Plan) -> None:
     """Inject, confirm, hold, heal. Healed whatever happens; a window that could not be healed is recorded as such, and raised."""
     fault = plan.fault
     entry = plan.entry or rig.ledger.begin(fault)
@@ -117,6 +120,8 @@ def _window(rig: Rig, recording: Recording, plan: Plan) -> None:
     try:
         with rig.watched():
             fault.inject()
+            if plan.idle:
+                rig.driver.begin_clients(rig.live)
             effect = fault.confirm()
             _hold(rig, injected, plan)
     finally:
@@ -155,7 +160,7 @@ def _hold(rig: Rig, injected: float, plan: Plan) -> None:
         held = now() - injected
         if rig.target.exited() or held >= longest + rig.driver.stalls.between(injected, now()):
             return True
-        return held >= HOLD and (plan.enough or answered)()
+        return held >= plan.least and (plan.enough or answered)()
 
     wait_for(over, 2 * longest)
 

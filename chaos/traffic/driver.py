@@ -107,6 +107,7 @@ class Driver:
         self.stalls = StallMeter()
         self.samples = samples(target)
         self.seed = seed
+        self.begun = 0.0  # when a read or a write was last sent
         self.deadline = target.database.fail_fast + max(2.0, target.database.fail_fast * 0.5)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="traffic", daemon=True)
@@ -203,6 +204,8 @@ class Driver:
 
     async def _send(self, sample: Sample, *, name: str = "", planned: float = 0.0, unique: str = "") -> Operation:
         headers = {}
+        if sample.kind in {Kind.READ, Kind.WRITE}:
+            self.begun = now()
         if sample.kind is Kind.WRITE:
             unique = unique or uuid.uuid4().hex
             write: Write = sample.request  # type: ignore[assignment]
