@@ -72,6 +72,19 @@ def test_the_candidates_forms_are_the_contracts_business_but_it_tells_nothing():
     assert of_errors(history(replace(WRONG, client=CANDIDATE, body="Traceback (most recent call last):"))).bad == 1
 
 
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"kind": Kind.ATTACK, "body": "HTTP/1.1 400 Bad Request\n\nno"},
+        {"client": "wire.h1"},
+        {"kind": Kind.HOST, "row": "H47.evil"},
+    ],
+)
+def test_answers_whose_form_is_another_checks_business(other):
+    assert of_errors(history(RIGHT, replace(WRONG, **other))).n == 1
+    assert of_errors(history(RIGHT, replace(WRONG, **{**other, "body": "Traceback (most recent call last)"}))).bad == 1
+
+
 def test_a_body_that_nobody_kept_is_no_empty_one():
     spared = replace(RIGHT, status=404, body="")
     assert of_errors(history(spared, facts={"absent": "x", "family": "corpus-fault"})).n == 0
