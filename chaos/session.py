@@ -53,6 +53,8 @@ ONCE = {
     "expiry",
     "recovery",
     "schedule",
+    "logs",
+    "metrics",
 }  # repeating these says no more than they do at once
 LOSE = {"_remove", "remove", "__del__", "__call__"}  # callbacks of weak references, and finalizers
 COMMAND = (sys.executable, "-m", "chaos")
@@ -168,6 +170,7 @@ def limits_for(config: Config, gates: Mapping[str, Gate], *, seed: int, given: s
         schema=schema,
         policy=dict(config.policy),
         seconds={gate.id: gate.seconds for gate in gates.values() if gate.seconds},
+        retention=gates["sec.logs"].limit,
         rerun=f"chaos-gate run -c {given}" if given else "chaos-gate run",
         seed=seed,
     )

@@ -6,6 +6,7 @@ import re
 
 from chaos.cases.abilities import lacking
 from chaos.cases.case import ALWAYS, LISTS, Case
+from chaos.cases.observed import OBSERVED
 from chaos.cases.wire import SITUATIONS, WIRE
 from chaos.errors import UsageError
 from chaos.faults import schedule
@@ -153,6 +154,7 @@ CASES: tuple[Case, ...] = (
         injects=False,
         nightly=True,
     ),
+    *OBSERVED,
 )
 BY_ID = {case.id: case for case in CASES}
 

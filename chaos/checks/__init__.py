@@ -16,6 +16,8 @@ from chaos.checks import (
     hosts,
     invalid,
     latency,
+    logs,
+    metrics,
     recoveries,
     recovery,
     rollback,
@@ -55,6 +57,8 @@ FAMILIES: Mapping[str, tuple[Check, ...]] = {
     "rollback": (rollback.check,),
     "rotation": (rotation.check,),
     "expiry": (expiry.check,),
+    **dict.fromkeys(("logs", "logs-fault"), (logs.check,)),
+    **dict.fromkeys(("metrics", "metrics-tls", "metrics-pool"), (metrics.check,)),
 }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from chaos.experiment import backoff, commits, faults, impostors, quiet, recoveries, schedules, stalls
+from chaos.experiment import backoff, commits, faults, impostors, logs, metrics, quiet, recoveries, schedules, stalls
 from chaos.experiment.core import Recording, Runner
 
 if TYPE_CHECKING:
@@ -39,10 +39,16 @@ RUNNERS: Mapping[str, Runner] = {
     "hosts": quiet.hosts,
     "server": quiet.server,
     "injection": quiet.injection,
+    "logs": logs.logs,
+    "logs-fault": logs.logs_fault,
+    "metrics": metrics.metrics,
+    "metrics-tls": metrics.metrics_tls,
+    "metrics-pool": metrics.metrics_pool,
 }
 
 # Families whose faults write themselves down, each when it is injected. All others do so here, as a whole.
 WRITTEN = {"network", "slow", "certificate", "tls-off", "locks", "slots", "restart", "stall", "cancel", "schedule", "recovery"}
+WRITTEN |= {"logs-fault", "metrics-tls", "metrics-pool"}
 
 
 def run(rig: Rig, case: Case, more: Mapping[str, Runner] | None = None) -> History:

@@ -54,20 +54,25 @@ def _context() -> ssl.SSLContext:
     return context
 
 
-async def exchange(request: Outgoing) -> Answer:
-    """Send, and read the whole answer. Raises OSError or h11.RemoteProtocolError; bounding the time is the caller's business."""
+async def exchange(request: Outgoing, *, kept: int = KEPT) -> Answer:
+    """Send, and read the whole answer, or little more than `kept` bytes of it.
+
+    Raises OSError or h11.RemoteProtocolError; bounding the time is the caller's business.
+    """
     parts = urlsplit(request.url)
     secure = parts.scheme == "https"
     reader, writer = await asyncio.open_connection(
         parts.hostname, parts.port or (443 if secure else 80), ssl=_context() if secure else None
     )
     try:
-        return await _talk(request, parts.path or "/", parts.query, reader, writer)
+        return await _talk(request, parts.path or "/", parts.query, reader, writer, kept)
     finally:
         writer.transport.abort()  # the answer is whole, or nobody wants it any more: no lingering close
 
 
-async def _talk(request: Outgoing, path: str, query: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Answer:
+async def _talk(
+    request: Outgoing, path: str, query: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, kept: int
+) -> Answer:
     protocol = h11.Connection(h11.CLIENT)
     headers = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in request.headers.items()]
     if request.body or request.method in {"POST", "PUT", "PATCH"}:
@@ -89,7 +94,7 @@ async def _talk(request: Outgoing, path: str, query: str, reader: asyncio.Stream
             head = event
         elif isinstance(event, h11.Data):
             body += event.data
-        elif isinstance(event, h11.EndOfMessage | h11.ConnectionClosed) or len(body) > KEPT:
+        elif isinstance(event, h11.EndOfMessage | h11.ConnectionClosed) or len(body) > kept:
             break
     if head is None:
         raise h11.RemoteProtocolError("closed without an answer")
