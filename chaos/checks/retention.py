@@ -1,4 +1,4 @@
-"""How long a log is kept, read from the file that says so: logrotate, Loki, CloudWatch, journald, an index's life cycle, or any other."""
+"""How long a log is kept, read from the file that says so: logrotate, Loki, CloudWatch, journald, a life cycle, or any other."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _COMMENT = re.compile(r"^\s*(?:#|;|//).*$", re.MULTILINE)
 
 
 def days(text: str, pattern: str | None = None) -> float | None:
-    """The days for which logs are kept; None when the text does not say. `pattern`'s first group is the days, when it is given.
+    """The days for which logs are kept; None when the text does not say. `pattern`'s first group is the days, where given.
 
-    logrotate(8) removes by `maxage`, else after `rotate` periods; a Loki `retention_period` and a journald `MaxRetentionSec` have units.
+    logrotate(8) removes by `maxage`, else after `rotate` periods; Loki's `retention_period`, journald's `MaxRetentionSec` have units.
     """
     text = _COMMENT.sub("", text)
     if pattern is not None:

@@ -50,10 +50,10 @@ def _arm(rig: Rig, injector: NetworkInjector, entry: str) -> str:
     return sick
 
 
-def certificate(rig: Rig, case: Case, recording: Recording) -> History:
-    """PostgreSQL itself serves a certificate of the zoo, and later the right one again."""
+def bad_certificate(rig: Rig, case: Case) -> ServerCertificate:
+    """The fault in which PostgreSQL itself serves a certificate of the zoo, as the case says, and later the right one again."""
     bad, good = rig.identity(case.what), rig.identity("valid")
-    fault = ServerCertificate(
+    return ServerCertificate(
         id=case.id,
         title=case.title,
         server=rig.environment.postgres,
@@ -63,7 +63,11 @@ def certificate(rig: Rig, case: Case, recording: Recording) -> History:
         good_key=good.key_file,
         probe_conninfo=rig.conninfo,
     )
-    return under_fault(rig, recording, Plan(fault, met=True))
+
+
+def certificate(rig: Rig, case: Case, recording: Recording) -> History:
+    """PostgreSQL itself serves a certificate of the zoo, and later the right one again."""
+    return under_fault(rig, recording, Plan(bad_certificate(rig, case), met=True))
 
 
 def tls_off(rig: Rig, case: Case, recording: Recording) -> History:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 from chaos.checks import lines as log_lines
 from chaos.checks import privacy, retention
 from chaos.experiment.core import Plan, under_fault
-from chaos.faults.database import OURS, ServerCertificate, admin
-from chaos.model import History
+from chaos.experiment.faults import bad_certificate
+from chaos.faults.database import OURS, admin
 from chaos.traffic import marked
 from chaos.traffic.driver import wait_for
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from chaos.cases import Case
     from chaos.experiment.core import Recording
+    from chaos.model import History
     from chaos.rig import Rig
     from chaos.traffic.marked import Marked, Sent
 
@@ -41,7 +42,7 @@ def logs(rig: Rig, case: Case, recording: Recording) -> History:
     recording.facts["logs.tls"] = json.dumps(_sessions(rig))
     sent = _send(rig, [*few, *marked.refused(target), *marked.planted(target, names), marked.forged(target)])
     recording.facts["logs.tls"] = json.dumps(sorted({*map(tuple, json.loads(recording.facts["logs.tls"])), *_sessions(rig)}))
-    _await(rig, offset, sent)
+    _await(rig, recording, offset, sent)
     rig.check_alive()
     _note(rig, recording, offset, sent)
     _note_retention(rig, recording)
@@ -51,32 +52,23 @@ def logs(rig: Rig, case: Case, recording: Recording) -> History:
 def logs_fault(rig: Rig, case: Case, recording: Recording) -> History:
     """PostgreSQL shows a certificate of nobody's, and private values are sent meanwhile: errors are logged more freely than answers."""
     target = rig.config.target
-    bad, good = rig.identity(case.what), rig.identity("valid")
-    fault = ServerCertificate(
-        id=case.id,
-        title=case.title,
-        server=rig.environment.postgres,
-        chain_file=bad.chain_file,
-        key_file=bad.key_file,
-        good_chain=good.chain_file,
-        good_key=good.key_file,
-        probe_conninfo=rig.conninfo,
-    )
+    fault = bad_certificate(rig, case)
     ordinary = marked.ordinary(target)
     working = [one for one in ordinary if one.kind == "good" and not one.host]
     wrong = [one for one in ordinary if one.kind == "invalid"][:UNDER_FAULT]
     names = target.logs.private if target.logs else ()
-    offset, sent = rig.target.log_offset(), []
+    offset = rig.target.log_offset()
+    sent: list[Sent] = []
 
     def enough() -> bool:
         if not sent:
             sent.extend(_send(rig, [*working, *wrong, *marked.planted(target, names)]))
         return True
 
-    recording.facts["logs.tls"] = "[]"  # what a session was, or will be, is no error here
+    recording.facts |= {"logs.filler": "0", "logs.tls": "[]"}  # what a session was, or will be, is no error here
     history = under_fault(rig, recording, Plan(fault, enough=enough, met=True))
     if not recording.exited:
-        _await(rig, offset, sent)
+        _await(rig, recording, offset, sent)
     _note(rig, recording, offset, sent)
     return _with_lines(rig, history, offset)
 
@@ -101,21 +93,22 @@ def _sessions(rig: Rig) -> list[tuple[str, str]]:
 # -- reading it back ------------------------------------------------------------------------------------------------------------
 
 
-def _await(rig: Rig, offset: int, sent: Sequence[Sent]) -> None:
+def _await(rig: Rig, recording: Recording, offset: int, sent: Sequence[Sent]) -> None:
     """Until every request has its line; where lines are missing, a buffer of the target's may have to be filled first."""
-    if not sent:
-        return
+    recording.facts["logs.filler"] = "0"
     path = _declared(rig).get("request_id", "")
+    asked = [one for one in sent if one.marked.kind not in {"refused", "forged"} and one.status is not None]
 
     def written() -> bool:
         if not path:
-            return len(rig.target.log_lines(offset)) >= len(sent)
+            return len(rig.target.log_lines(offset)) >= len(asked)
         found = [log_lines.field(one, path) or "" for one in _objects(rig.target.log_lines(offset))]
-        return all(any(_joins(one, text) for text in found) for one in sent if one.marked.kind != "refused")
+        return all(any(_joins(one, text) for text in found) for one in asked)
 
     if wait_for(written, PATIENCE, every=0.15):
         return
     _send(rig, [marked.Marked(kind="good", request=rig.config.target.read[0])] * FILLER)
+    recording.facts["logs.filler"] = str(FILLER)
     wait_for(written, PATIENCE / 2, every=0.15)
 
 
@@ -213,8 +206,6 @@ def _safe(line: str, leaks: Sequence[privacy.Leak]) -> str:
 
 
 def _with_lines(rig: Rig, history: History, offset: int) -> History:
-    from dataclasses import replace  # noqa: PLC0415
-
     if json.loads(history.facts.get("logs.leaks", "[]")) or history.logs:
         return history
     return replace(history, logs=tuple(line[:LINE] for line in rig.target.log_lines(offset)[:SHOWN]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,8 @@ from cryptography import x509
 from chaos.checks import metrics as judged
 from chaos.checks import panels
 from chaos.experiment.core import Plan, under_fault
-from chaos.faults.database import Locks, ServerCertificate
+from chaos.experiment.faults import bad_certificate
+from chaos.faults.database import Locks
 from chaos.model import History, Kind, now
 from chaos.traffic import marked, scrape
 from chaos.traffic.driver import wait_for
@@ -61,7 +63,7 @@ class _Scrapes:
         counted = [role.id for role in panels.roles() if role.kind != "gauge"]
         fell = any(
             later["values"].get(role, {}).get(name, 0.0) < value
-            for earlier, later in zip(rows, rows[1:], strict=False)
+            for earlier, later in itertools.pairwise(rows)
             for role in counted
             for name, value in earlier["values"].get(role, {}).items()
         )
@@ -154,17 +156,7 @@ def _note_ends(rig: Rig, recording: Recording) -> None:
 
 def metrics_tls(rig: Rig, case: Case, recording: Recording) -> History:
     """PostgreSQL shows a certificate of nobody's: errors, failed connections and retries have to show."""
-    bad, good = rig.identity(case.what), rig.identity("valid")
-    fault = ServerCertificate(
-        id=case.id,
-        title=case.title,
-        server=rig.environment.postgres,
-        chain_file=bad.chain_file,
-        key_file=bad.key_file,
-        good_chain=good.chain_file,
-        good_key=good.key_file,
-        probe_conninfo=rig.conninfo,
-    )
+    fault = bad_certificate(rig, case)
     scrapes = _Scrapes(rig, recording)
     before, since = scrapes.begin(), now()
     attempts = 0

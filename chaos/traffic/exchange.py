@@ -65,14 +65,15 @@ async def exchange(request: Outgoing, *, kept: int = KEPT) -> Answer:
         parts.hostname, parts.port or (443 if secure else 80), ssl=_context() if secure else None
     )
     try:
-        return await _talk(request, parts.path or "/", parts.query, reader, writer, kept)
+        return await _talk(request, (parts.path or "/", parts.query), reader, writer, kept)
     finally:
         writer.transport.abort()  # the answer is whole, or nobody wants it any more: no lingering close
 
 
 async def _talk(
-    request: Outgoing, path: str, query: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, kept: int
+    request: Outgoing, place: tuple[str, str], reader: asyncio.StreamReader, writer: asyncio.StreamWriter, kept: int
 ) -> Answer:
+    path, query = place
     protocol = h11.Connection(h11.CLIENT)
     headers = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in request.headers.items()]
     if request.body or request.method in {"POST", "PUT", "PATCH"}:

@@ -37,7 +37,10 @@ CRAWLER = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.ht
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Marked:
-    """A request to be sent once. `kind`: 'good', 'invalid', 'refused' or 'planted'; `private` are (name, where, core) of what it holds."""
+    """A request to be sent once. `private` are (name, where, core) of what it holds.
+
+    `kind`: 'good', 'hosted' (good under another host that is listed), 'invalid', 'refused', 'planted', 'forged', 'crawled'.
+    """
 
     kind: str
     request: Request
@@ -76,7 +79,7 @@ def ordinary(target: Target) -> list[Marked]:
     made = [Marked(kind="good", request=one) for one in (*target.read, *target.read, *target.write)]
     for pattern in _other_hosts(target):
         name = pattern.replace("*", f"logs-{secrets.token_hex(4)}", 1)
-        made.append(Marked(kind="good", request=target.read[0], host=name))
+        made.append(Marked(kind="hosted", request=target.read[0], host=name))
     return made + [Marked(kind="invalid", request=one) for one in target.invalid]
 
 
@@ -99,12 +102,15 @@ def refused(target: Target, count: int = REFUSED) -> list[Marked]:
 def forged(target: Target) -> Marked:
     """A read whose headers try to write members of their own into the line."""
     return Marked(
-        kind="planted", request=target.read[0], headers={"User-Agent": FORGED, "Referer": FORGED, "X-Request-ID": FORGED}
+        kind="forged", request=target.read[0], headers={"User-Agent": FORGED, "Referer": FORGED, "X-Request-ID": FORGED}
     )
 
 
 def planted(target: Target, names: Iterable[str]) -> list[Marked]:
-    """For each private name a value in a header, in the query, in JSON (also broken JSON) and in a form."""
+    """For each private name a value in a header, in the query, in JSON (also broken JSON) and in a form.
+
+    What is a header by its nature (Authorization, Cookie) is sent as one only.
+    """
     read = target.read[0]
     written = next((one for one in target.write if isinstance(one.json, dict)), None)
     posted = next((one for one in target.write if one.form is not None), None)
@@ -115,6 +121,8 @@ def planted(target: Target, names: Iterable[str]) -> list[Marked]:
         told = {where: (name, where, digits) for where, digits in (("header", header), ("query", query), ("form", form))}
         if _TOKEN.fullmatch(name) and name.lower() not in _FRAMING:
             made.append(Marked(kind="planted", request=read, headers={name: value_for(name, header)}, private=(told["header"],)))
+        if name.lower() in SECRET_NAMES:
+            continue
         mark = "&" if "?" in read.path else "?"
         asked = read.model_copy(update={"path": f"{read.path}{mark}{name}={value_for(name, query)}"})
         made.append(Marked(kind="planted", request=asked, private=(told["query"],)))
