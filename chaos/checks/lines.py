@@ -15,7 +15,7 @@ from typing import Any
 
 Members = Mapping[str, Any]  # a JSON object: what a target logs may hold anything
 NOTHING = frozenset({"", "-", "--", "none", "null", "nil", "undefined", "n/a", "na", "0", "ok", "false", "success", "no_error"})
-_VERSION = re.compile(r"(?:^|[^\d.])1[._]?([0-3])(?:\D|$)")
+_VERSION = re.compile(r"(?:^|[^\d.])1[._]?([0-3])(?![\d.])")
 _NUMBERS = {"769": "1.0", "770": "1.1", "771": "1.2", "772": "1.3", "0x0303": "1.2", "0x0304": "1.3"}  # RFC 8446, 4.2.1
 _CIPHER = re.compile(
     r"AES|CHACHA20|CAMELLIA|ARIA|3DES|RC4|0x13[0-9a-f]{2}|0xc0[0-9a-f]{2}|^(?:4865|4866|4867|49\d{3})$", re.IGNORECASE

@@ -67,6 +67,7 @@ class _Log:
         self.declared: dict[str, str] = json.loads(facts["logs.fields"])
         self.counts: dict[str, int] = json.loads(facts["logs.counts"])
         self.anywhere: dict[str, list[str]] = json.loads(facts["logs.anywhere"])
+        self.apart: dict[str, list[str]] = json.loads(facts["logs.apart"])
         self.plain: list[str] = json.loads(facts["logs.plain"])
         self.ids = int(facts["logs.ids"])
         self.asked = [_asked(one) for one in json.loads(facts["logs.requests"])]
@@ -159,6 +160,9 @@ def _request_id(log: _Log) -> Finding:
         detail = f"{len(asked) - len(missing)} of {len(asked)} requests have a line with their id{_kinds(missing)}"
         return log.finding("request_id", outcome, detail, n=len(asked), bad=missing, expected=expected)
     # Neither does an answer name an id, nor is the caller's kept: lines can only be counted.
+    if log.history.windows:
+        why = "no answer names an id, and the caller's is not kept: lines cannot be told from those of other traffic"
+        return log.absent("request_id", why)
     short = len(asked) + int(log.history.facts["logs.filler"]) - log.ids
     detail = f"{log.ids} ids in the log for {len(asked)} requests; no answer names one, and the caller's is not kept"
     outcome = Outcome.FAIL if short > 0 else Outcome.PASS
@@ -225,7 +229,7 @@ def _upstream_ip(log: _Log, seen: list[Asked]) -> Verdict:
     if not good:
         return Outcome.NOT_APPLICABLE, "no request was answered well: there may have been nobody upstream", []
     if missing:
-        elsewhere = any(lines.some(text) for text in log.anywhere["upstream_ip"])
+        elsewhere = any(lines.some(text) for text in log.apart["upstream_ip"])
         other = " (other lines have)" if elsewhere else ""
         return Outcome.FAIL, f"{len(missing)} of {len(good)} good requests have none{other}", missing
     return Outcome.PASS, f"{len(good)} good requests, each with an address", []
@@ -249,9 +253,7 @@ def _tls(name: str, plausible: Callable[[str], bool], same: Callable[[str], str]
             return Outcome.FAIL, f"{told}; the requests themselves came without TLS", [one for one in good if one.values(name)]
         if all(one.values(name) for one in good):
             return Outcome.PASS, f"{len(good)} good requests: {', '.join(sorted(held))}", []
-        return _without_tls(
-            log, name, good, elsewhere=[text for text in log.anywhere[name] if lines.some(text) and plausible(text)]
-        )
+        return _without_tls(log, name, good, elsewhere=[text for text in log.apart[name] if lines.some(text) and plausible(text)])
 
     return judge
 

@@ -15,7 +15,7 @@ from chaos.traffic import marked
 from chaos.traffic.driver import wait_for
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from chaos.cases import Case
     from chaos.experiment.core import Recording
@@ -160,9 +160,8 @@ def _note(rig: Rig, recording: Recording, offset: int, sent: Sequence[Sent]) -> 
         "logs.requests": json.dumps(requests),
         "logs.counts": json.dumps({"lines": len(lines), "json": len(found), "plain": len(plain), "joined": len(joined)}),
         "logs.ids": str(len({held["request_id"] for _, _, held in fields if log_lines.some(held.get("request_id", ""))})),
-        "logs.anywhere": json.dumps(
-            {name: sorted({held[name] for _, _, held in fields if name in held})[:40] for name in declared}
-        ),
+        "logs.anywhere": json.dumps(_values(declared, [held for _, _, held in fields])),
+        "logs.apart": json.dumps(_values(declared, [held for n, (_, _, held) in enumerate(fields) if n not in joined])),
         "logs.forged": str(sum("forged" in one for _, one in found) + sum('"forged":"yes"' in line for line in plain)),
         "logs.private": str(len(private)),
         "logs.secrets": str(len(secrets)),
@@ -170,6 +169,11 @@ def _note(rig: Rig, recording: Recording, offset: int, sent: Sequence[Sent]) -> 
         "logs.audit": json.dumps(_audit(refused, found)),
         "logs.plain": json.dumps([_safe(line, leaks) for line in plain[:3]]),
     }
+
+
+def _values(declared: Mapping[str, str], held: Sequence[Mapping[str, str]]) -> dict[str, list[str]]:
+    """Field -> what it was on these lines, some of it."""
+    return {name: sorted({one[name] for one in held if name in one})[:40] for name in declared}
 
 
 def _ids(fields: Sequence[tuple[str, log_lines.Members, dict[str, str]]], told: str) -> list[str]:
