@@ -105,6 +105,11 @@ def tls_version(text: str) -> str:
     return f"1.{found[1]}" if found else ""
 
 
+def same_version(one: str, other: str) -> bool:
+    """Whether two texts name the same version of TLS."""
+    return tls_version(one) == tls_version(other)
+
+
 def is_cipher(text: str) -> bool:
     """Whether it names a cipher suite, as IANA or OpenSSL do, or is its number."""
     return bool(_CIPHER.search(text))
@@ -113,7 +118,14 @@ def is_cipher(text: str) -> bool:
 def cipher(text: str) -> str:
     """A cipher suite's name without what OpenSSL and IANA write differently (RFC 8446, B.4; openssl-ciphers(1))."""
     bare = re.sub(r"[^A-Z0-9]", "", text.upper().replace("WITH", "").replace("TLS", ""))
+    bare = re.sub(r"(?<=CHACHA20POLY1305)SHA256$", "", bare)
     return bare.replace("CBC3", "CBC").replace("CBC", "")
+
+
+def same_cipher(one: str, other: str) -> bool:
+    """Whether two texts may mean the same suite: one may say less than the other ('Aes256'), and a number says nothing here."""
+    a, b = cipher(one), cipher(other)
+    return a in b or b in a or not re.search(r"[A-Z]{2}", a.replace("0X", ""))
 
 
 def same_id(one: str, other: str) -> bool:
@@ -143,16 +155,24 @@ def texts(value: Any) -> Iterator[str]:
         yield from texts(one)
 
 
-def tells_refusal(line: Members) -> bool:
-    """Whether a line says that something was not well: a status from 400 on, a word, a level, a 'false'."""
-    return (
-        any(_REFUSED.search(text) for text in texts(line))
-        or any(
-            value is False or (isinstance(value, int) and not isinstance(value, bool) and 400 <= value < 600)
-            for value in _leaves(line)
-        )
-        or any(_REFUSED.search(str(name)) for name in line)
+def tells_refusal(line: Members, host: str = "") -> bool:
+    """Whether a line says that something was not well: a status from 400 on, a word, a level, a 'false', a member that says so.
+
+    The name of the `host` itself says nothing, whatever it is.
+    """
+    return any(
+        _refusing(name, value)
+        for name, value in _leaves("", line)
+        if not (host and isinstance(value, str) and name_of(value) == host)
     )
+
+
+def _refusing(name: str, value: Any) -> bool:
+    if value is False:
+        return True
+    if isinstance(value, int | float) and not isinstance(value, bool) and 400 <= value < 600:
+        return True
+    return bool(value) and bool(_REFUSED.search(name) or (isinstance(value, str) and _REFUSED.search(value)))
 
 
 _REFUSED = re.compile(
@@ -162,10 +182,13 @@ _REFUSED = re.compile(
 )
 
 
-def _leaves(value: Any) -> Iterator[Any]:
-    inner: Iterable[Any] = value.values() if isinstance(value, dict) else value if isinstance(value, list) else (None,)
-    if not isinstance(value, dict | list):
-        yield value
-        return
-    for one in inner:
-        yield from _leaves(one)
+def _leaves(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """(name of the member, value) of everything that holds no more members."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _leaves(key, inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _leaves(name, inner)
+    else:
+        yield name, value

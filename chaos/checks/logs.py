@@ -235,7 +235,7 @@ def _upstream_ip(log: _Log, seen: list[Asked]) -> Verdict:
     return Outcome.PASS, f"{len(good)} good requests, each with an address", []
 
 
-def _tls(name: str, plausible: Callable[[str], bool], same: Callable[[str], str]) -> Callable[[_Log, list[Asked]], Verdict]:
+def _tls(name: str, plausible: Callable[[str], bool], same: Callable[[str, str], bool]) -> Callable[[_Log, list[Asked]], Verdict]:
     """Of the version or the cipher. Values are compared with those of the database's sessions: no other TLS is near."""
 
     def judge(log: _Log, seen: list[Asked]) -> Verdict:
@@ -248,7 +248,7 @@ def _tls(name: str, plausible: Callable[[str], bool], same: Callable[[str], str]
         held = {text for one in good for text in one.values(name)}
         place = ("tls_version", "tls_cipher").index(name)
         known = {pair[place] for pair in json.loads(log.history.facts["logs.tls"])}
-        if held and known and not set(map(same, held)) & set(map(same, known)):
+        if held and known and not any(same(one, other) for one in held for other in known):
             told = f"the lines say {', '.join(sorted(held))}, the database's sessions have {', '.join(sorted(known))}"
             return Outcome.FAIL, f"{told}; the requests themselves came without TLS", [one for one in good if one.values(name)]
         if all(one.values(name) for one in good):
@@ -291,8 +291,8 @@ def _error_code(log: _Log, seen: list[Asked]) -> Verdict:
 FIELDS: Mapping[str, Callable[[_Log, list[Asked]], Verdict]] = {
     "host": _host,
     "upstream_ip": _upstream_ip,
-    "tls_version": _tls("tls_version", lambda text: bool(lines.tls_version(text)), lines.tls_version),
-    "tls_cipher": _tls("tls_cipher", lines.is_cipher, lines.cipher),
+    "tls_version": _tls("tls_version", lambda text: bool(lines.tls_version(text)), lines.same_version),
+    "tls_cipher": _tls("tls_cipher", lines.is_cipher, lines.same_cipher),
     "error_code": _error_code,
 }
 

@@ -190,7 +190,7 @@ def _audit(refused: set[str], found: Sequence[tuple[str, log_lines.Members]]) ->
     entries = []
     for _, one in found:
         hosts = {log_lines.name_of(text) for text in log_lines.texts(one)} & refused
-        entries += [{"host": host, "tells": log_lines.tells_refusal(one)} for host in sorted(hosts)]
+        entries += [{"host": host, "tells": log_lines.tells_refusal(one, host)} for host in sorted(hosts)]
     return entries
 
 

@@ -95,7 +95,7 @@ def refused(target: Target, count: int = REFUSED) -> list[Marked]:
     if target.hosts is None:
         return []
     return [
-        Marked(kind="refused", request=target.read[0], host=f"x{secrets.token_hex(6)}.chaos-gate.invalid") for _ in range(count)
+        Marked(kind="refused", request=target.read[0], host=f"x{secrets.token_hex(6)}.chaos-gate.example") for _ in range(count)
     ]
 
 

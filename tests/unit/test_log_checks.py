@@ -47,6 +47,10 @@ class TestFields:
         assert {lines.tls_version(text) for text in ("TLSv1.3", "TLS 1.3", "1.3", "TLS1_3", "772", "0x0304", "tls13")} == {"1.3"}
         assert [lines.tls_version(text) for text in ("yes", "TLS", "", "2024-11.3")] == ["", "", "", ""]
         assert lines.cipher("ECDHE-RSA-AES256-GCM-SHA384") == lines.cipher("TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384")
+        assert lines.same_cipher("ECDHE-RSA-CHACHA20-POLY1305", "TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256")
+        assert lines.same_cipher("Aes256", "TLS_AES_256_GCM_SHA384")
+        assert lines.same_cipher("0x1302", "TLS_AES_256_GCM_SHA384")
+        assert not lines.same_cipher("TLS_AES_128_GCM_SHA256", "TLS_AES_256_GCM_SHA384")
         assert lines.is_cipher("TLS_CHACHA20_POLY1305_SHA256")
         assert not lines.is_cipher("strong")
 
@@ -257,4 +261,6 @@ class TestJudgement:
         assert lines.tells_refusal({"status": 400})
         assert lines.tells_refusal({"http": {"response": {"status_code": 421}}})
         assert lines.tells_refusal({"allowed": False})
-        assert not lines.tells_refusal({"event": "request", "host": "x", "took": 3, "id": 12})
+        assert lines.tells_refusal({"audit": True, "host": "x"})
+        assert not lines.tells_refusal({"event": "request", "host": "bad.invalid:80"}, "bad.invalid")
+        assert not lines.tells_refusal({"event": "request", "error_code": "", "audit": None, "host": "x", "took": 3, "id": 12})
