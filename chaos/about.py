@@ -85,6 +85,11 @@ HOW = {
     "rotation": "the commands of docs/certificate-rotation-sop.md, with two instances of the target under load",
     "contract": "The candidate is started beside the baseline, on one database; both are asked the same, several times and in turns. "
     "Their descriptions are compared by oasdiff, their answers by status, media type, headers and the shape of their JSON.",
+    "logs": "Requests with ids of their own, refused hosts, and private values in headers, queries and bodies; then the log is read.",
+    "logs-fault": "The same while PostgreSQL shows a certificate of nobody's: errors are logged more freely than answers.",
+    "metrics": "Good requests, wrong ones, refused hosts and a crawler between two scrapes: each panel's metric has to move with them.",
+    "metrics-tls": "PostgreSQL shows a certificate of nobody's between two scrapes, and one in between has to be answered.",
+    "metrics-pool": "All tables are locked; the gauge of the pool has to show it.",
     "expiry": "the exported alerting rules in promtool and in a Prometheus server, on what the certificate exporter says",
 }
 

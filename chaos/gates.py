@@ -69,6 +69,8 @@ def _override(gate: Gate, value: float) -> Gate:
     if gate.rule in {"rate", "worst_class"}:
         good = gate.threshold.startswith(">=")
         return replace(gate, limit=(100 - value if good else value) / 100, threshold=f"{'>=' if good else '<='} {value:g} %")
+    if gate.id == "sec.logs":
+        return replace(gate, limit=value, threshold=f"holds, kept for {value:g} days")
     if gate.id == "sec.cert_expiry":
         return replace(gate, limit=value, threshold=f"fires at <= {value:g} days")
     return replace(gate, limit=value, threshold=f"<= {value:g}" + (" s" if gate.rule == "duration" else ""))

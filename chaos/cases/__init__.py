@@ -9,6 +9,7 @@ from chaos.cases.case import ALWAYS, LISTS, Case
 from chaos.cases.corpus import CORPUS
 from chaos.cases.crossings import PATHS
 from chaos.cases.life import LIFE
+from chaos.cases.observed import OBSERVED
 from chaos.cases.wire import SITUATIONS, WIRE
 from chaos.errors import UsageError
 from chaos.faults import schedule
@@ -190,6 +191,7 @@ CASES: tuple[Case, ...] = (
         injects=False,
         nightly=True,
     ),
+    *OBSERVED,
 )
 BY_ID = {case.id: case for case in CASES}
 

@@ -20,6 +20,8 @@ from chaos.checks import (
     invalid,
     latency,
     life,
+    logs,
+    metrics,
     pentest,
     recoveries,
     recovery,
@@ -68,6 +70,8 @@ FAMILIES: Mapping[str, tuple[Check, ...]] = {
     "expiry": (expiry.check,),
     "contract": (contract.check,),
     **dict.fromkeys(("corpus-sample", "corpus-steady", "corpus-fault", "corpus-candidate"), (corpus.check,)),
+    **dict.fromkeys(("logs", "logs-fault"), (logs.check,)),
+    **dict.fromkeys(("metrics", "metrics-tls", "metrics-pool"), (metrics.check,)),
 }
 
 

@@ -19,6 +19,8 @@ from chaos.experiment import (
     faults,
     impostors,
     life,
+    logs,
+    metrics,
     pentest,
     quiet,
     recoveries,
@@ -67,6 +69,11 @@ RUNNERS: Mapping[str, Runner] = {
     "corpus-steady": corpus.steady,
     "corpus-candidate": corpus.candidate,
     **dict.fromkeys(("corpus-sample", "corpus-fault"), corpus.fault),
+    "logs": logs.logs,
+    "logs-fault": logs.logs_fault,
+    "metrics": metrics.metrics,
+    "metrics-tls": metrics.metrics_tls,
+    "metrics-pool": metrics.metrics_pool,
 }
 
 # Families whose faults write themselves down, each when it is injected. All others do so here, as a whole.
@@ -85,6 +92,7 @@ WRITTEN = {
     *("life", "cross", "flapping", "replica", "starting", "bouncer"),
     "corpus-sample",
     "corpus-fault",
+    *("logs-fault", "metrics-tls", "metrics-pool"),
 }
 
 
