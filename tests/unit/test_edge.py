@@ -5,14 +5,18 @@ import threading
 import time
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 
 from chaos.cases import due, select
 from chaos.certs import Authority, Entry
+from chaos.checks import Limits, judge
 from chaos.checks import edge as check
 from chaos.environments.local import front
 from chaos.errors import PartFailed, TargetFailed
+from chaos.experiment import Recording
+from chaos.experiment import edge as edge_experiment
 from chaos.model import History, Kind, Layer, Operation, Outcome
 from chaos.processes import Reaper, free_port
 from chaos.traffic import edge as through
@@ -378,3 +382,12 @@ def test_every_row_of_its_own_is_sent_and_judged(history):
     assert {row.id for row in check.own_rows()} <= asked
     found = {one.check for one in check.judge(history)}
     assert all({f"edge.h1.{row.id}", f"edge.h2.{row.id}"} & found for row in check.own_rows())
+
+
+def test_what_runs_elsewhere_is_not_applicable_and_says_so():
+    case = next(case for case in select(("edge",)))
+    recording = Recording(SimpleNamespace(once={}, ours=False), case)
+    recording.history = lambda: History(experiment=case.id, started=0.0, facts=recording.facts)
+    (found,) = judge(edge_experiment.edge(recording.rig, case, recording), Limits())
+    assert (found.outcome, found.gate) == (Outcome.NOT_APPLICABLE, "sec.waf")
+    assert "[target] url" in found.detail
