@@ -6,11 +6,16 @@ import re
 
 from chaos.cases.abilities import lacking
 from chaos.cases.case import ALWAYS, LISTS, Case
+from chaos.cases.corpus import CORPUS
+from chaos.cases.crossings import PATHS
+from chaos.cases.life import LIFE
+from chaos.cases.observed import OBSERVED
 from chaos.cases.wire import SITUATIONS, WIRE
 from chaos.errors import UsageError
 from chaos.faults import schedule
 from chaos.faults.network import NETWORK
 
+ATTACK_ROW = re.compile(r"P[BMURSTI]\d\d|pentest\.delta")  # checks of the experiment 'pentest'
 WORD = "schedule:"  # what a schedule that is written out begins with
 HOST_ROW = re.compile(r"H\d\d|hosts\.400\.\w+|audit\.hosts")  # checks of the one experiment 'hosts'
 
@@ -88,6 +93,13 @@ CASES: tuple[Case, ...] = (
         title="what PostgreSQL shows: no plaintext, all sessions TLS",
         gates=("sec.verify_full",),
     ),
+    *(
+        Case(id=name, family="pentest", title=title, gates=("sec.pentest",), scope=scope, injects=False, nightly=not scope)
+        for name, scope, title in (
+            ("pentest", "", "the pen-test delta: bypass, smuggling, injection, downgrade"),
+            ("pentest.sample", "sample", "the pen-test delta, in short: what is refused, in other forms"),
+        )
+    ),
     *_network(),
     *_tls(),
     Case(
@@ -120,6 +132,8 @@ CASES: tuple[Case, ...] = (
         )
         for name, times, nightly in (("commit-cut", 6, False), ("commit-cut-59", 59, True))
     ),
+    *PATHS,
+    *LIFE,
     *(
         Case(
             id=f"recovery.{what}.{turn}",
@@ -145,6 +159,7 @@ CASES: tuple[Case, ...] = (
         for number in range(1, 9)
     ),
     *WIRE,
+    *CORPUS,
     Case(
         id="rollback",
         family="rollback",
@@ -167,6 +182,16 @@ CASES: tuple[Case, ...] = (
         injects=False,
         nightly=True,
     ),
+    Case(
+        id="contract",
+        family="contract",
+        title="the candidate's API beside the baseline's",
+        gates=("rel.api_contract",),
+        either=("candidate", "contract"),
+        injects=False,
+        nightly=True,
+    ),
+    *OBSERVED,
 )
 BY_ID = {case.id: case for case in CASES}
 
@@ -199,6 +224,8 @@ def case_of(name: str) -> Case | None:
 def _named(case: Case, name: str) -> bool:
     if case.family == "hosts" and HOST_ROW.fullmatch(name):
         return True
+    if case.id == "pentest" and ATTACK_ROW.fullmatch(name):
+        return True
     if case.family == "edge" and EDGE_ROW.fullmatch(name):
         return not case.nightly or ".400." in name
     if name in {case.id, *case.gates} or case.id.startswith(f"{name}.") or name.endswith(f".{case.id}"):
@@ -217,15 +244,16 @@ def known_names() -> set[str]:
 def due(case: Case, names: tuple[str, ...], profile: str) -> bool:
     """Whether a run of this profile runs it: one of the night runs in a shorter one only where it is named.
 
-    To name its gate is enough where only night runs speak for that gate.
+    To name its gate is enough where that is its own, and only night runs (and samples of them) are for that gate.
     """
     if not case.nightly or profile != "quick":
         return True
-    return any(_named(case, name) and (name not in case.gates or _by_night(name)) for name in names)
+    return any(_named(case, name) and (name not in case.gates or (name == case.gate and _by_night(name))) for name in names)
 
 
 def _by_night(gate: str) -> bool:
-    return all(one.nightly for one in CASES if gate in one.gates)
+    owned = [one for one in CASES if one.gate == gate]
+    return bool(owned) and all(one.nightly or one.scope == "sample" for one in owned)
 
 
 __all__ = ["ALWAYS", "BY_ID", "CASES", "LISTS", "Case", "case_of", "due", "known_names", "lacking", "scheduled", "select"]

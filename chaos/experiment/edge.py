@@ -46,7 +46,7 @@ def edge(rig: Rig, case: Case, recording: Recording) -> History:
     words = through.words_for(on.names, seed=rig.seed, path=on.path, headers=on.headers, others=on.others, health=on.health)
     facts, origin = recording.facts, rig.target.address
     learned = layers.learn(origin, host=on.names.allowed[0], path=on.path, headers=on.headers)
-    with Relay(origin) as relay, _running(rig, relay.port, on.names, facts) as front:
+    with Relay(origin) as relay, running(rig, relay.port, on.names, facts) as front:
         over = through.Edge(address=("127.0.0.1", front.port), relay=relay, learned=learned)
         found = list(through.observe(over, words, "h1", per_class=per_class))
         facts["edge.h1.adds"] = through.own_forwarding(found, relay)
@@ -70,7 +70,7 @@ def _at_edge(over: through.Edge, name: str, request: bytes) -> RawAnswer:
 
 
 @contextlib.contextmanager
-def _running(rig: Rig, origin_port: int, names: HostNames, facts: dict[str, str]) -> Iterator[AnyFront]:
+def running(rig: Rig, origin_port: int, names: HostNames, facts: dict[str, str]) -> Iterator[AnyFront]:
     """The edge, up, in front of `origin_port`; gone afterwards."""
     identity = rig.environment.authority.issue(_certificate(names))
     own = rig.config.target.edge
@@ -116,4 +116,4 @@ def _certificate(names: HostNames) -> Entry:
     return Entry(name="edge", row="accept", must="connect", why="the edge's own", names=(*held, "dns:localhost", "ip:127.0.0.1"))
 
 
-__all__ = ["edge"]
+__all__ = ["edge", "running"]
