@@ -15,7 +15,6 @@ from chaos.checks import Limits, judge
 from chaos.checks import edge as check
 from chaos.environments.local import front
 from chaos.errors import PartFailed, TargetFailed
-from chaos.experiment import Recording
 from chaos.experiment import edge as edge_experiment
 from chaos.model import History, Kind, Layer, Operation, Outcome
 from chaos.processes import Reaper, free_port
@@ -386,8 +385,9 @@ def test_every_row_of_its_own_is_sent_and_judged(history):
 
 def test_what_runs_elsewhere_is_not_applicable_and_says_so():
     case = next(case for case in select(("edge",)))
-    recording = Recording(SimpleNamespace(once={}, ours=False), case)
-    recording.history = lambda: History(experiment=case.id, started=0.0, facts=recording.facts)
-    (found,) = judge(edge_experiment.edge(recording.rig, case, recording), Limits())
+    facts = {"gate": case.gate, "family": case.family}
+    recording = SimpleNamespace(facts=facts, history=lambda: History(experiment=case.id, started=0.0, facts=facts))
+    rig = SimpleNamespace(ours=False)
+    (found,) = judge(edge_experiment.edge(rig, case, recording), Limits())
     assert (found.outcome, found.gate) == (Outcome.NOT_APPLICABLE, "sec.waf")
     assert "[target] url" in found.detail
