@@ -243,7 +243,7 @@ def history(edge):
     facts = {"edge.h1.adds": through.own_forwarding(found, edge.relay), "edge.per_class": "7"}
 
     def ask(request):
-        return exchange(edge.address, request, timeout=5, context=edge.h1, server_name="api.example.test")
+        return edge.ask_raw(request, "api.example.test")
 
     found += poison.attempts(ask, words, "h1")
     found += [replace(one, client="origin") for one in poison.attempts(ask, words, "origin")]
@@ -341,7 +341,7 @@ def test_a_cache_is_seen_through(origin):
         lines = request.decode().split("\r\n")
         named = next((line.partition(": ")[2] for line in lines if line.startswith("X-Forwarded-Host")), "api.example.test")
         answer = RawAnswer(status=200, headers=(("link", f"<https://{named}/>"),))
-        return kept.setdefault(lines[0], answer)
+        return kept.setdefault(lines[0], answer), Layer.APPLICATION
 
     words = through.words_for(NAMES, seed=1, path="/one", headers=(), others=(), health=())
     tried = poison.attempts(ask, words, "origin")
