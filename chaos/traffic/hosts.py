@@ -231,6 +231,4 @@ def _leads(location: str, evil: str) -> bool:
     return evil in authority.lower()
 
 
-recorded = _record  # of what goes through an edge, too
-
-__all__ = ["HostNames", "Origin", "observe", "probe", "recorded", "reflected"]
+__all__ = ["HostNames", "Origin", "observe", "probe", "reflected"]
