@@ -22,6 +22,7 @@ from chaos import cases, experiment
 from chaos.checks import Limits, judge
 from chaos.config import load
 from chaos.errors import ChaosError, EvidenceUnwritable, UsageError
+from chaos.evidence import accepted
 from chaos.evidence.store import Segment
 from chaos.faults import schedule
 from chaos.gates import Gate, named
@@ -47,13 +48,22 @@ REPEATS = {"quick": 1, "nightly": 3}
 ONCE = {
     "steady",
     "hosts",
+    "pentest",
+    "edge",
     "server",
     "injection",
     "rotation",
     "expiry",
+    "corpus-sample",
+    "corpus-steady",
+    "corpus-fault",
+    "corpus-candidate",
     "recovery",
     "schedule",
+    "contract",
     *("cross", "life", "bouncer", "starting", "flapping", "replica"),  # these take long enough as it is
+    "logs",
+    "metrics",
 }  # repeating these says no more than they do at once
 LOSE = {"_remove", "remove", "__del__", "__call__"}  # callbacks of weak references, and finalizers
 COMMAND = (sys.executable, "-m", "chaos")
@@ -168,7 +178,9 @@ def limits_for(config: Config, gates: Mapping[str, Gate], *, seed: int, given: s
         fail_fast=target.database.fail_fast,
         schema=schema,
         policy=dict(config.policy),
+        accepted=accepted.known(config.path),
         seconds={gate.id: gate.seconds for gate in gates.values() if gate.seconds},
+        retention=gates["sec.logs"].limit,
         rerun=f"chaos-gate run -c {given}" if given else "chaos-gate run",
         seed=seed,
     )

@@ -6,13 +6,16 @@ import re
 
 from chaos.cases.abilities import lacking
 from chaos.cases.case import ALWAYS, LISTS, Case
+from chaos.cases.corpus import CORPUS
 from chaos.cases.crossings import PATHS
 from chaos.cases.life import LIFE
+from chaos.cases.observed import OBSERVED
 from chaos.cases.wire import SITUATIONS, WIRE
 from chaos.errors import UsageError
 from chaos.faults import schedule
 from chaos.faults.network import NETWORK
 
+ATTACK_ROW = re.compile(r"P[BMURSTI]\d\d|pentest\.delta")  # checks of the experiment 'pentest'
 WORD = "schedule:"  # what a schedule that is written out begins with
 HOST_ROW = re.compile(r"H\d\d|hosts\.400\.\w+|audit\.hosts")  # checks of the one experiment 'hosts'
 
@@ -48,6 +51,7 @@ def _tls() -> list[Case]:
     return [*served, off]
 
 
+EDGE_ROW = re.compile(r"edge\.(?:h1|h2|origin)\.\w+(?:\.\w+)?")  # checks of the experiments 'edge' and 'edge-full'
 RECOVERY = (
     ("network", "res.network", "short network drops"),
     ("tls", "res.backoff", "short TLS failures"),
@@ -70,11 +74,31 @@ CASES: tuple[Case, ...] = (
         needs=("hosts",),
         injects=False,
     ),
+    *(
+        Case(
+            id=name,
+            family="edge",
+            title=f"Host validation through an edge, HTTP/1.1 and HTTP/2{more}",
+            gates=("sec.waf", "sec.unknown_host_2xx", "sec.unknown_host_400", "sec.host_allowlist", "sec.pentest"),
+            what=str(per_class),
+            needs=("hosts",),
+            injects=False,
+            nightly=per_class > 100,
+        )
+        for name, per_class, more in (("edge", 7, ""), ("edge-full", 320, ", 320 of each class"))
+    ),
     Case(
         id="server",
         family="server",
         title="what PostgreSQL shows: no plaintext, all sessions TLS",
         gates=("sec.verify_full",),
+    ),
+    *(
+        Case(id=name, family="pentest", title=title, gates=("sec.pentest",), scope=scope, injects=False, nightly=not scope)
+        for name, scope, title in (
+            ("pentest", "", "the pen-test delta: bypass, smuggling, injection, downgrade"),
+            ("pentest.sample", "sample", "the pen-test delta, in short: what is refused, in other forms"),
+        )
     ),
     *_network(),
     *_tls(),
@@ -135,6 +159,7 @@ CASES: tuple[Case, ...] = (
         for number in range(1, 9)
     ),
     *WIRE,
+    *CORPUS,
     Case(
         id="rollback",
         family="rollback",
@@ -157,6 +182,16 @@ CASES: tuple[Case, ...] = (
         injects=False,
         nightly=True,
     ),
+    Case(
+        id="contract",
+        family="contract",
+        title="the candidate's API beside the baseline's",
+        gates=("rel.api_contract",),
+        either=("candidate", "contract"),
+        injects=False,
+        nightly=True,
+    ),
+    *OBSERVED,
 )
 BY_ID = {case.id: case for case in CASES}
 
@@ -189,6 +224,10 @@ def case_of(name: str) -> Case | None:
 def _named(case: Case, name: str) -> bool:
     if case.family == "hosts" and HOST_ROW.fullmatch(name):
         return True
+    if case.id == "pentest" and ATTACK_ROW.fullmatch(name):
+        return True
+    if case.family == "edge" and EDGE_ROW.fullmatch(name):
+        return not case.nightly or ".400." in name
     if name in {case.id, *case.gates} or case.id.startswith(f"{name}.") or name.endswith(f".{case.id}"):
         return True
     row, _, situation = name.rpartition(".")  # 'P8.start' is all forms of P8 at start; 'C13.start' is a case of its own
@@ -205,15 +244,16 @@ def known_names() -> set[str]:
 def due(case: Case, names: tuple[str, ...], profile: str) -> bool:
     """Whether a run of this profile runs it: one of the night runs in a shorter one only where it is named.
 
-    To name its gate is enough where only night runs speak for that gate.
+    To name its gate is enough where that is its own, and only night runs (and samples of them) are for that gate.
     """
     if not case.nightly or profile != "quick":
         return True
-    return any(_named(case, name) and (name not in case.gates or _by_night(name)) for name in names)
+    return any(_named(case, name) and (name not in case.gates or (name == case.gate and _by_night(name))) for name in names)
 
 
 def _by_night(gate: str) -> bool:
-    return all(one.nightly for one in CASES if gate in one.gates)
+    owned = [one for one in CASES if one.gate == gate]
+    return bool(owned) and all(one.nightly or one.scope == "sample" for one in owned)
 
 
 __all__ = ["ALWAYS", "BY_ID", "CASES", "LISTS", "Case", "case_of", "due", "known_names", "lacking", "scheduled", "select"]

@@ -197,9 +197,10 @@ class OpenApi(Model):
 
 
 class Metrics(Model):
-    """Where the target serves Prometheus metrics."""
+    """Where the target serves Prometheus metrics. `names`: role (chaos/checks/panels.toml) -> the metric that plays it."""
 
     path: Location = Field(default="/metrics", examples=['"/metrics"'])
+    names: Annotated[Mapping[str, str], AfterValidator(rules.roles)] = Field(default={}, examples=['{ pool_busy = "in_use" }'])
 
 
 class Alerts(Model):
@@ -220,11 +221,24 @@ class LogFields(Model):
 
 
 class Logs(Model):
-    """The target's structured log: JSON lines, from stdout unless `file` is given (relative to the target's cwd)."""
+    """The target's structured log: JSON lines, from stdout unless `file` is given (relative to the target's cwd).
+
+    `retention_file` is where it is set how long logs are kept; the first group of `retention_pattern` is the number of days in it.
+    """
 
     file: str | None = Field(default=None, examples=['"{log_file}"'])
     fields: LogFields = Field(default=LogFields(), examples=['{ host = "host" }'])
     private: Strings = Field(default=(), examples=['["email", "authorization"]'])
+    retention_file: File | None = Field(default=None, examples=['"ops/logrotate.conf"'])
+    retention_pattern: Annotated[str, AfterValidator(rules.one_group)] | None = Field(
+        default=None, examples=["'keep_days = (\\d+)'"]
+    )
+
+    @property
+    def declared(self) -> Mapping[str, str]:
+        """The fields that `fields` names (what the suite calls them -> what the target does); "" takes one out."""
+        named = self.fields.model_fields_set if "fields" in self.model_fields_set else set()
+        return {name: path for name in LogFields.model_fields if name in named and (path := getattr(self.fields, name))}
 
 
 class Flag(Model):
@@ -250,6 +264,21 @@ class Deploy(Model):
     version_header: Token = Field(examples=['"X-Release"'])
 
 
+class Edge(Model):
+    """The team's own edge: a command that listens with TLS on {edge_port} of 127.0.0.1 and passes on to {origin_port}."""
+
+    start: Argv = Field(examples=['["caddy", "run", "--config", "edge/Caddyfile"]'])
+    env: Mapping[str, str] = Field(default={}, examples=['{ EDGE_PORT = "{edge_port}", ORIGIN_PORT = "{origin_port}" }'])
+
+    @model_validator(mode="after")
+    def _told(self) -> Edge:
+        for name, purpose in (("edge_port", "is to listen"), ("origin_port", "finds the target")):
+            if name not in names_in((self.start, self.env)):
+                what = f"neither start nor env says {{{name}}}: the edge cannot know where it {purpose}"
+                raise wrong(what, f'pass it on, for example env = {{ {name.upper()} = "{{{name}}}" }}', key="start")
+        return self
+
+
 class Target(Model):
     """The service under test: one of `start` (a command), `image` (a container) and `url` (already running)."""
 
@@ -272,12 +301,14 @@ class Target(Model):
     invalid: Annotated[tuple[Invalid, ...], Field(strict=False), BeforeValidator(rules.array)] = ()
     errors: Errors | None = Field(default=None, examples=['{ schema = "problem+json" }'])
     openapi: OpenApi | None = Field(default=None, examples=['{ path = "/openapi.json" }'])
+    contract: Directory | None = Field(default=None, examples=['"contract.json"'])  # recorded there when it is not there yet
     metrics: Metrics | None = Field(default=None, examples=['{ path = "/metrics" }'])
     alerts: Alerts | None = Field(default=None, examples=['{ rules = "ops/rules.yml" }'])
     logs: Logs | None = Field(default=None, examples=['{ file = "{log_file}" }'])
     flags: Flags | None = None
     candidate: Target | None = None
     deploy: Deploy | None = None
+    edge: Edge | None = Field(default=None, examples=['{ start = ["./edge", "{edge_port}", "{origin_port}"] }'])
 
     _path: Path = PrivateAttr(default=Path("chaos.toml"))
     _lines: Mapping[str, int] = PrivateAttr(default_factory=dict)
@@ -293,7 +324,7 @@ class Target(Model):
         if self.start and "port" not in names_in((self.start, self.env, self.setup)):
             what = "neither start nor env says {port}: the target cannot know where it is to listen"
             raise wrong(what, 'pass it on, for example env = { PORT = "{port}" }', key="start")
-        if self.url and (idle := next((key for key in ("env", "setup") if getattr(self, key)), None)):
+        if self.url and (idle := next((key for key in ("env", "setup", "edge") if getattr(self, key)), None)):
             raise wrong(f"{idle} has no effect on a target that is already running (url)", f"remove {idle}", key=idle)
         if self.start and info.context and not self.cwd.is_dir():
             raise wrong(f"cwd is no directory: {self.cwd}", "cwd is relative to the file it stands in", key="cwd")

@@ -9,7 +9,25 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from chaos.experiment import backoff, commits, crossings, faults, impostors, life, quiet, recoveries, schedules, stalls, starts
+from chaos.experiment import (
+    backoff,
+    commits,
+    contract,
+    corpus,
+    crossings,
+    edge,
+    faults,
+    impostors,
+    life,
+    logs,
+    metrics,
+    pentest,
+    quiet,
+    recoveries,
+    schedules,
+    stalls,
+    starts,
+)
 from chaos.experiment.core import Recording, Runner
 
 if TYPE_CHECKING:
@@ -43,8 +61,19 @@ RUNNERS: Mapping[str, Runner] = {
     "cancel": stalls.cancel,
     "steady": quiet.steady,
     "hosts": quiet.hosts,
+    "pentest": pentest.run,
+    "edge": edge.edge,
     "server": quiet.server,
     "injection": quiet.injection,
+    "contract": contract.contract,
+    "corpus-steady": corpus.steady,
+    "corpus-candidate": corpus.candidate,
+    **dict.fromkeys(("corpus-sample", "corpus-fault"), corpus.fault),
+    "logs": logs.logs,
+    "logs-fault": logs.logs_fault,
+    "metrics": metrics.metrics,
+    "metrics-tls": metrics.metrics_tls,
+    "metrics-pool": metrics.metrics_pool,
 }
 
 # Families whose faults write themselves down, each when it is injected. All others do so here, as a whole.
@@ -60,8 +89,10 @@ WRITTEN = {
     "cancel",
     "schedule",
     "recovery",
-} | {
     *("life", "cross", "flapping", "replica", "starting", "bouncer"),
+    "corpus-sample",
+    "corpus-fault",
+    *("logs-fault", "metrics-tls", "metrics-pool"),
 }
 
 
