@@ -256,6 +256,38 @@ def known_keys(table: str, value: Mapping[str, Any]) -> None:
             raise wrong(f"{key} has no limit that could be changed", "remove it; a gate is left out by [waivers]", key=key)
 
 
+@cache
+def panel_roles() -> frozenset[str]:
+    """What a metric can be for, by chaos/checks/panels.toml. Read once."""
+    import tomllib  # noqa: PLC0415  (only needed where a file names a metric)
+
+    with (Path(__file__).parents[1] / "checks" / "panels.toml").open("rb") as file:
+        return frozenset(tomllib.load(file)["roles"])
+
+
+def roles(value: Mapping[str, str]) -> Mapping[str, str]:
+    """[target.metrics] names: known roles, each with the name of a metric, perhaps with labels."""
+    for role, name in value.items():
+        if role not in panel_roles():
+            raise wrong(
+                f"unknown role {role!r}{did_you_mean(role, panel_roles())}", f"the known ones: {_some(panel_roles())}", key=role
+            )
+        if not re.fullmatch(r'[A-Za-z_:][\w:.]*(?:\{\s*\w+\s*=\s*"[^"]*"(?:\s*,\s*\w+\s*=\s*"[^"]*")*\s*\})?', name):
+            raise wrong(f"{name!r} is no metric", """for example 'pool_in_use' or 'pool{state="busy"}'""", key=role)
+    return value
+
+
+def one_group(value: str) -> str:
+    """A regular expression whose first group is what is looked for."""
+    try:
+        groups = re.compile(value).groups
+    except re.error as error:
+        raise wrong(f"no regular expression: {error}", "mend it") from None
+    if not groups:
+        raise wrong("its first group is to be the number of days, and it has none", r"for example 'keep_days = (\d+)'")
+    return value
+
+
 def did_you_mean(name: str, known: frozenset[str] | list[str]) -> str:
     """': did you mean ...?', or '' when nothing comes near."""
     spelt = {one.lower(): one for one in sorted(known)}

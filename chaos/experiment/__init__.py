@@ -12,11 +12,15 @@ from typing import TYPE_CHECKING
 from chaos.experiment import (
     backoff,
     commits,
+    contract,
+    corpus,
     crossings,
     edge,
     faults,
     impostors,
     life,
+    logs,
+    metrics,
     pentest,
     quiet,
     recoveries,
@@ -61,6 +65,15 @@ RUNNERS: Mapping[str, Runner] = {
     "edge": edge.edge,
     "server": quiet.server,
     "injection": quiet.injection,
+    "contract": contract.contract,
+    "corpus-steady": corpus.steady,
+    "corpus-candidate": corpus.candidate,
+    **dict.fromkeys(("corpus-sample", "corpus-fault"), corpus.fault),
+    "logs": logs.logs,
+    "logs-fault": logs.logs_fault,
+    "metrics": metrics.metrics,
+    "metrics-tls": metrics.metrics_tls,
+    "metrics-pool": metrics.metrics_pool,
 }
 
 # Families whose faults write themselves down, each when it is injected. All others do so here, as a whole.
@@ -76,8 +89,10 @@ WRITTEN = {
     "cancel",
     "schedule",
     "recovery",
-} | {
     *("life", "cross", "flapping", "replica", "starting", "bouncer"),
+    "corpus-sample",
+    "corpus-fault",
+    *("logs-fault", "metrics-tls", "metrics-pool"),
 }
 
 

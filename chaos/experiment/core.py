@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from chaos.checks.errors import HEALTH
 from chaos.errors import CleanupFailed
+from chaos.experiment import description, private
 from chaos.model import Effect, History, Kind, Operation, Window, now
 from chaos.traffic.driver import wait_for
 
@@ -35,22 +37,37 @@ class Recording:
         self.facts |= {f"once.{key}": str(count) for key, count in rig.once.items()}
         self.path: DatabasePath | None = getattr(rig, "path", None)
         self.extra: tuple[Operation, ...] = ()
+        # Error answers since the last history (the first start, a restart): of no experiment, and looked at all the same.
+        between = rig.driver.recorder.since(rig.driver.recorder.taken)
+        self.unseen = errors_only(one for one in between if one.finished < self.started)
+        self.templates = description.templates(rig)
         self.exited = ""
 
     def history(self, control: str = "") -> History:
-        """Frozen, as it stands."""
+        """Frozen, as it stands; what may not be told is not in it any more."""
+        recorder = self.rig.driver.recorder
+        self.unseen += errors_only(recorder.take_aside())
+        operations = private.marked((*self.unseen, *recorder.since(self.started), *self.extra), private.known(self.rig))
+        recorder.taken = now()
+        if self.templates:
+            self.facts["routes"] = private.routes(operations, self.templates)
         return History(
             experiment=self.case.id,
             started=self.started,
             finished=now(),
             windows=tuple(self.windows),
-            operations=self.rig.driver.recorder.since(self.started) + self.extra,
+            operations=operations,
             connections=self.path.connections(self.started) if self.path else (),
             control=control,
             exited=self.exited,
             logs=self.rig.target.log_tail(12) if self.exited else (),
             facts=self.facts,
         )
+
+
+def errors_only(operations: Iterable[Operation]) -> tuple[Operation, ...]:
+    """Error answers, as of requests that no check of an outage counts; those to health checks stay what they are."""
+    return tuple(one if one.kind in HEALTH else replace(one, kind=Kind.PREPARE) for one in operations if (one.status or 0) >= 400)
 
 
 Runner = Callable[["Rig", "Case", Recording], History]
@@ -83,7 +100,7 @@ def under_fault(rig: Rig, recording: Recording, plan: Plan) -> History:
     try:
         time.sleep(BEFORE)
         driver.witness([one for one in driver.recorder.since(recording.started) if one.kind is Kind.WRITE and one.ok])
-        _window(rig, recording, plan)
+        window(rig, recording, plan)
         healed = recording.windows[-1].healed
         await_recovery(rig, healed)
     finally:
@@ -94,7 +111,7 @@ def under_fault(rig: Rig, recording: Recording, plan: Plan) -> History:
     return recording.history()
 
 
-def _window(rig: Rig, recording: Recording, plan: Plan) -> None:
+def window(rig: Rig, recording: Recording, plan: Plan) -> None:
     """Inject, confirm, hold, heal. Healed whatever happens; a window that could not be healed is recorded as such, and raised."""
     fault = plan.fault
     entry = plan.entry or rig.ledger.begin(fault)

@@ -62,10 +62,15 @@ def arm(rig: Rig, injector: Armed, entry: str) -> str:
 
 def certificate(rig: Rig, case: Case, recording: Recording) -> History:
     """PostgreSQL itself serves a certificate of the zoo, and later the right one again."""
-    bad, good = rig.identity(case.what), rig.identity("valid")
-    fault = ServerCertificate(
-        id=case.id,
-        title=case.title,
+    return under_fault(rig, recording, Plan(served(rig, case.what, case.id, case.title), met=True))
+
+
+def served(rig: Rig, entry: str, name: str, title: str) -> ServerCertificate:
+    """The fault that PostgreSQL serves an entry of the zoo."""
+    bad, good = rig.identity(entry), rig.identity("valid")
+    return ServerCertificate(
+        id=name,
+        title=title,
         server=rig.environment.postgres,
         chain_file=bad.chain_file,
         key_file=bad.key_file,
@@ -73,7 +78,6 @@ def certificate(rig: Rig, case: Case, recording: Recording) -> History:
         good_key=good.key_file,
         probe_conninfo=rig.conninfo,
     )
-    return under_fault(rig, recording, Plan(fault, met=True))
 
 
 def tls_off(rig: Rig, case: Case, recording: Recording) -> History:

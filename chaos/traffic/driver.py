@@ -49,10 +49,22 @@ class Recorder:
 
     def __init__(self) -> None:
         self._operations: list[Operation] = []
+        self.taken = 0.0  # until when they are in a history
+        self._aside: list[Operation] = []
 
     def add(self, operation: Operation) -> None:
         """Append one (list.append is atomic)."""
         self._operations.append(operation)
+
+    def aside(self, operation: Operation) -> Operation:
+        """Keep the answer to a request that no experiment counts (to an instance that is drained, or only started)."""
+        self._aside.append(operation)
+        return operation
+
+    def take_aside(self) -> tuple[Operation, ...]:
+        """What was kept aside, once."""
+        kept, self._aside = self._aside, []
+        return tuple(kept)
 
     def since(self, start: float) -> tuple[Operation, ...]:
         """All operations that finished at or after `start`."""
