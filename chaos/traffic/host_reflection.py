@@ -40,7 +40,7 @@ def reflected(asked: Asked, answer: RawAnswer) -> str:
     """
     if not asked.evil or answer.status is None:
         return ""
-    named = whole(asked.evil)
+    named = whole(asked.evil, but=asked.spared)
     for name, value in answer.headers:
         if name in REFLECTING and named.search(value) and (name != "location" or _leads(value, named)):
             return f"reflected in {name}: {value[:200]}"
@@ -53,9 +53,14 @@ def reflected(asked: Asked, answer: RawAnswer) -> str:
     return ""
 
 
-def whole(name: str) -> re.Pattern[str]:
-    """`name` in any case, as a whole host name or as the end of one: not within a longer label, nor as the beginning of a name."""
-    return re.compile(rf"(?<![a-z0-9-]){re.escape(name)}(?![a-z0-9-])(?!\.[a-z0-9])", re.IGNORECASE)
+def whole(name: str, *, but: str = "") -> re.Pattern[str]:
+    """`name` in any case, as a whole host name or as the end of one: not within a longer label, nor as the beginning of a name.
+
+    `but` is a name that ends in it and does not count.
+    """
+    above = re.escape(but.removesuffix(name)) if but else ""
+    spared = rf"(?<!{above})" if above else ""
+    return re.compile(rf"(?<![a-z0-9-]){spared}{re.escape(name)}(?![a-z0-9-])(?!\.[a-z0-9])", re.IGNORECASE)
 
 
 def _is_link(before: str) -> bool:

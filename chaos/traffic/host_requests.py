@@ -27,7 +27,8 @@ _UPGRADE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """One request. `evil` is the name in it that no answer may be built from; `before` goes ahead on the same connection.
+    """One request. `evil` is the name in it that no answer may be built from; `spared` a listed name above it ('www.' and the apex)
+    that it may be; `before` goes ahead on the same connection.
 
     `wait` is in seconds: longer than that nobody waits for an answer to it. `target` is the request line.
     """
@@ -40,6 +41,7 @@ class Asked:
     target: str
     expected: str
     evil: str = ""
+    spared: str = ""
     before: tuple[bytes, ...] = ()
     wait: float = 60.0
 
@@ -208,6 +210,7 @@ def _request(key: str, row: Mapping[str, Any], words: Words, lines: list[str], v
         target=start,
         expected=_EXPECTED.get(row["must"], ""),
         evil=own or (values["e"] if values["e"] in used else ""),
+        spared=f"www.{own}" if key == "H49" else "",
         before=(_bytes(good),) if row.get("after") else (),
         wait=row.get("wait", 60.0),
     )

@@ -85,8 +85,8 @@ def _shrunk(
             hits[host] = asked
         return same
 
-    host_strategies.smallest(strategy, fails, seed=words.seed)
-    return min((*hits.values(), shortest), key=lambda one: (len(one.request), one.request))
+    simplest = host_strategies.smallest(strategy, fails, seed=words.seed)
+    return hits[simplest] if simplest is not None else shortest
 
 
 def reproduce(request: bytes, address: tuple[str, int], *, tls: bool = False) -> str:

@@ -36,7 +36,7 @@ GARBAGE = (
     "GET {path} HTTP/9.9\r\nHost: {host}\r\nConnection: close\r\n\r\n",
     "GET {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: x\r\nConnection: close\r\n\r\n",
 )
-# An application answers 405 to a method that it does not have; 501 is what a server says that knows a list of methods (RFC 9110, 15.6.2).
+# An application answers 405 to a method that it lacks; 501 is what a server says that knows a list of methods (RFC 9110, 15.6.2).
 UNHEARD_OF = "CHAOS {path} HTTP/1.1\r\nHost: {host}\r\n{headers}Connection: close\r\n\r\n"
 ORDINARY = (
     "GET /chaos-gate-unknown-path HTTP/1.1\r\nHost: {host}\r\n{headers}Connection: close\r\n\r\n",
