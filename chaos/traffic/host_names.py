@@ -143,8 +143,8 @@ class Words:
         from chaos.traffic import host_strategies  # noqa: PLC0415  (see there)
 
         found: dict[str, str] = {}
-        for more in range(8):  # where little comes close, the same far names are drawn for several rows
-            pairs = host_strategies.drawn(host_strategies.rows(self.hosts), count - len(found), seed=self.seed + more)
+        for more in range(4):  # two ways may come to the same name, so a few more are drawn than are wanted
+            pairs = host_strategies.drawn(host_strategies.rows(self.hosts), count + 20, seed=self.seed + more)
             for row, name in pairs:
                 found.setdefault(name, row)
             if len(found) >= count:

@@ -60,7 +60,7 @@ def whole(name: str, *, but: str = "") -> re.Pattern[str]:
     """
     above = re.escape(but.removesuffix(name)) if but else ""
     spared = rf"(?<!{above})" if above else ""
-    return re.compile(rf"(?<![a-z0-9-]){spared}{re.escape(name)}(?![a-z0-9-])(?!\.[a-z0-9])", re.IGNORECASE)
+    return re.compile(rf"(?:(?<![a-z0-9-])|(?<=%2f)){spared}{re.escape(name)}(?![a-z0-9-])(?!\.[a-z0-9])", re.IGNORECASE)
 
 
 def _is_link(before: str) -> bool:

@@ -56,7 +56,7 @@ def unknown(hosts: HostNames) -> dict[str, SearchStrategy[str]]:
             st.builds(_lookalike, name, st.integers(0, 200), st.integers(0, 99)),
             st.builds("{}.{}".format, labels(), name),
         ]
-        kinds["H02"] = [st.builds("{}.{}".format, name, st.one_of(far, labels()))]
+        kinds["H02"] = [st.builds("{}.{}".format, name, st.one_of(labels(), far))]
         # Below a wildcard every suffix is listed, so its own domain is what counts there.
         kinds["H03"] = [st.builds("{}{}{}".format, labels(), st.sampled_from(("", "-")), ends)]
 
