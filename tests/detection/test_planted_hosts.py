@@ -90,14 +90,18 @@ def serving(env):
         running.communicate()
 
 
-def judged(env, *, per_class=320, seed=7):
-    """Check -> finding, of everything that a run asks about hosts."""
+def recorded(env, *, per_class=320, seed=7):
+    """What a run asks about hosts, and what was answered."""
     target, facts = load(CONFIG).target, {}
     with serving(env) as port:
         session = Session(target=target, base_url=f"http://127.0.0.1:{port}")
         asked = observe(target, session, address=("127.0.0.1", port), seed=seed, per_class=per_class, facts=facts)
-    history = History(experiment="hosts", started=0.0, operations=asked, facts=facts)
-    return {one.check: one for one in hosts.judge(history)}
+    return History(experiment="hosts", started=0.0, operations=asked, facts=facts)
+
+
+def judged(env, *, per_class=320):
+    """Check -> finding."""
+    return {one.check: one for one in hosts.judge(recorded(env, per_class=per_class))}
 
 
 def red(found):
@@ -118,6 +122,17 @@ def test_the_healthy_one_is_clean():
 def test_red_at_its_own_rows_and_no_other(defect):
     found = red(judged({"DEFECT": defect}, per_class=60))
     assert found == DEFECTS[defect]
+
+
+@pytest.mark.parametrize(("style", "row"), [("health_for_anybody", "H43b"), ("probes_everywhere", "H69b")])
+def test_what_good_services_differ_on_is_red_only_by_policy(style, row):
+    history = recorded({"DEFECT": style}, per_class=40)
+    found = {one.check: one for one in hosts.judge(history)}
+    assert red(found) == {}
+    assert found[row].outcome is Outcome.NOT_APPLICABLE
+    assert f'served (1 x 200 (application)); reported only (the default), "{row}" in [policy] decides' in found[row].detail
+    decided = {one.check: one for one in hosts.judge(history, policy={row: "reject"})}
+    assert red(decided) == {SERVED: {row}}
 
 
 def test_the_smallest_host_that_is_let_by_is_told():

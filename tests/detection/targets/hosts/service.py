@@ -127,6 +127,8 @@ class Gate:
             return True
         if DEFECT == "exempt_unanchored" and "/healthz" in f"{path}?{scope['query_string'].decode('latin-1')}":
             return True
+        if DEFECT == "health_for_anybody" and path in PROBED:  # many good services do
+            return True
         if DEFECT == "x_forwarded_host" and "x-forwarded-host" in values:
             hosts = [values["x-forwarded-host"]]
         if DEFECT == "forwarded" and (said := re.search(r"host=([^;,]+)", values.get("forwarded", ""))):
@@ -147,7 +149,7 @@ class Gate:
             return len(hosts) == 1 and re.search(rf"{re.escape(SHOP)}|[a-z0-9-]+\.(?:pages|preview)\.example\.test", hosts[0].lower()) is not None or (
                 path in PROBED and hosts == ["127.0.0.1"])
         name = named(hosts[0]) if len(hosts) == 1 else ""
-        return listed(name) or (path in PROBED and name in PROBES)
+        return listed(name) or (name in PROBES and (path in PROBED or DEFECT == "probes_everywhere"))  # so do many
 
 
 class Problems:
