@@ -78,7 +78,7 @@ def _certain(row: Mapping[str, object]) -> bool:
     if not {"host", "lines", "raw"} & set(row) or {"after", "unlisted", "sends", "generated"} & set(row):
         return False
     named = set(re.findall(r"\{([^}]+)\}", " ".join(str(row.get(key, "")) for key in ("host", "lines", "start", "paths"))))
-    return named <= {"g", "G", "e", "path", "label"}
+    return named <= {"g", "G", "e", "path", "label", "page", "PAGE"}
 
 
 def judge(history: History, *, policy: Mapping[str, str] | None = None, limit: float = LIMIT) -> list[Finding]:

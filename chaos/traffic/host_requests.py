@@ -163,6 +163,7 @@ def _values(words: Words, template: str) -> Iterator[dict[str, str]]:
         "apex": words.apex,
         "base": words.base,
         "page": words.page,
+        "PAGE": words.page.upper(),
         "path": words.path,
         "path_query": f"{words.path}{separator}next=",
         "a2z": "abcdefghij" * 7,

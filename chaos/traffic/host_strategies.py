@@ -54,15 +54,20 @@ def unknown(hosts: HostNames) -> dict[str, SearchStrategy[str]]:
             st.builds(lambda one, label: f"{one.rpartition('.')[0]}.{label}", name, labels()),
             st.builds(_typo, name, st.integers(0, 200), st.sampled_from(_LETTERS), st.integers(0, 2)),
             st.builds(_lookalike, name, st.integers(0, 200), st.integers(0, 99)),
-            st.builds("{}.{}".format, labels(), name),
         ]
         kinds["H02"] = [st.builds("{}.{}".format, name, st.one_of(labels(), far))]
         # Below a wildcard every suffix is listed, so its own domain is what counts there.
-        kinds["H03"] = [st.builds("{}{}{}".format, labels(), st.sampled_from(("", "-")), ends)]
+        kinds["H03"] = [
+            st.builds("{}{}{}".format, labels(), st.sampled_from(("", "-")), ends),
+            st.builds("{}.{}".format, labels(), name),
+        ]
 
     def fine(name: str) -> bool:
         return len(name) < 254 and name != "localhost" and not is_address(name) and not hosts.lists(name)
 
+    # A typing error at either end makes a listed name the suffix or the prefix of another one: the other rows are about those.
+    whole = [*domains, *(name for name in near if "*" not in name)]
+    kinds["H01"] = [of_kind.filter(lambda name: not any(one in name for one in whole)) for of_kind in kinds["H01"]]
     return {row: st.one_of(of_kind).filter(fine) for row, of_kind in kinds.items()}
 
 

@@ -24,6 +24,7 @@ from chaos.traffic.requests import Session
 from tests.detection.conftest import TARGETS
 
 PLACE = TARGETS / "hosts"
+ROOT = TARGETS.parents[2]
 CONFIG = PLACE / "chaos.toml"
 SERVED, SHOWN, LISTED = "sec.unknown_host_2xx", "sec.pentest", "sec.host_allowlist"
 OLD = {
@@ -172,3 +173,15 @@ def test_a_whole_run_on_the_healthy_one(suite):
     result = suite(CONFIG, env={}, only=("hosts",))
     assert result.failed == set(), result.open_checks
     assert (result.code, result.evidence["verdict"]) == (0, "CLEAR"), result.shown
+
+
+@pytest.mark.skipif(not ALL, reason="ten seconds of a core, and packages that are fetched: CHAOS_DETECTION=all")
+def test_the_table_of_frameworks_can_be_made():
+    made = subprocess.run(
+        [sys.executable, str(ROOT / "benchmarks" / "framework_hosts.py"), "--only", "Flask, TRUSTED_HOSTS"],
+        capture_output=True, text=True, timeout=240, check=True,
+    )  # fmt: skip
+    assert "| H01 | an unknown host | refused | 400 |" in made.stdout
+    assert "- sec.host_allowlist: H62" in made.stdout
+    written = (ROOT / "docs" / "framework-hosts.md").read_text(encoding="utf-8")
+    assert (ROOT / "benchmarks" / "frameworks" / "notes.md").read_text(encoding="utf-8").strip() in written

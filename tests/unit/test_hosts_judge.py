@@ -57,7 +57,7 @@ def test_the_catalogue_is_whole() -> None:
 def test_placeholders_of_the_catalogue_are_known() -> None:
     text = files("chaos").joinpath("checks", "hosts.toml").read_text(encoding="utf-8")
     known = set(
-        "g G g% e w path health near close label a2z apex other path_query headers base page probe invalid document ops".split()
+        "g G g% e w path health near close label a2z apex other path_query headers base page PAGE probe invalid document ops".split()
     )
     for key, row in tomllib.loads(text).items():
         sent = " ".join(str(row.get(one, "")) for one in ("host", "lines", "start", "more", "body", "paths", "raw"))
