@@ -104,10 +104,18 @@ def speaks_h2(edge: Edge, name: str) -> bool:
 # -- what is asked ----------------------------------------------------------------------------------------------------------------
 
 
-def words_for(hosts: HostNames, *, seed: int, path: str, headers: Sequence[tuple[str, str]], **more: Sequence[str]) -> Words:
+def words_for(
+    hosts: HostNames,
+    *,
+    seed: int,
+    path: str,
+    headers: Sequence[tuple[str, str]],
+    others: Sequence[str] = (),
+    health: Sequence[str] = (),
+) -> Words:
     """The catalogue's placeholders, with the header by which the relay knows each request among the target's own."""
     marked = ((ASK, _TOKEN), *headers)
-    return Words(hosts, seed=seed, path=path, headers=marked, **{key: tuple(value) for key, value in more.items()})
+    return Words(hosts, seed=seed, path=path, headers=marked, others=tuple(others), health=tuple(health))
 
 
 def plan(words: Words, version: str, per_class: int) -> list[Through]:
