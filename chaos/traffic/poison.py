@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from chaos.traffic.host_names import Words
     from chaos.traffic.raw import RawAnswer
 
+KEPT = 4096  # characters of an error's body that are kept
 Ask = Callable[[bytes], "RawAnswer"]
 # What a name can come in, beside Host: the first by itself, for it is the one that is obeyed most; then the rest at once.
 WAYS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -89,6 +90,7 @@ def _attempt(
             ok=answer.status is not None,
             unique=evil,
             media_type=answer.header("content-type"),
+            body=answer.body.decode("utf-8", "replace")[:KEPT] if answer.status is not None and answer.status >= 400 else "",
             layer=Layer.APPLICATION if answer.status is not None else Layer.NOBODY,
             row=row,
             client=client,
