@@ -84,7 +84,9 @@ def hosts(rig: Rig, case: Case, recording: Recording) -> History:
     del case
     target, facts = rig.target, recording.facts
     offset = target.log_offset()
-    recording.extra = host_traffic.observe(rig.config.target, rig.driver.session, address=target.address, seed=rig.seed)
+    recording.extra = host_traffic.observe(
+        rig.config.target, rig.driver.session, address=target.address, seed=rig.seed, facts=facts
+    )
     history = recording.history()
     if rig.config.target.logs is None or out_of_reach(rig):
         return history

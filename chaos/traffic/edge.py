@@ -26,8 +26,7 @@ from chaos.model import Kind, Layer, Operation, now
 from chaos.traffic import host_requests, http2, layers
 from chaos.traffic.host_names import Words, is_address
 from chaos.traffic.host_requests import Asked
-from chaos.traffic.hosts import AT_ONCE
-from chaos.traffic.hosts import _record as recorded  # what goes through an edge is recorded alike
+from chaos.traffic.hosts import AT_ONCE, recorded
 from chaos.traffic.http2 import Http2Request
 from chaos.traffic.raw import RawAnswer, exchange, exchange_many
 from chaos.traffic.relay import ASK
@@ -114,10 +113,18 @@ def speaks_h2(edge: Edge, name: str) -> bool:
 # -- what is asked ----------------------------------------------------------------------------------------------------------------
 
 
-def words_for(hosts: HostNames, *, seed: int, path: str, headers: Sequence[tuple[str, str]], **more: Sequence[str]) -> Words:
+def words_for(
+    hosts: HostNames,
+    *,
+    seed: int,
+    path: str,
+    headers: Sequence[tuple[str, str]],
+    others: Sequence[str] = (),
+    health: Sequence[str] = (),
+) -> Words:
     """The catalogue's placeholders, with the header by which the relay knows each request among the target's own."""
     marked = ((ASK, _TOKEN), *headers)
-    return Words(hosts, seed=seed, path=path, headers=marked, **{key: tuple(value) for key, value in more.items()})
+    return Words(hosts, seed=seed, path=path, headers=marked, others=tuple(others), health=tuple(health))
 
 
 def plan(words: Words, version: str, per_class: int) -> list[Through]:
