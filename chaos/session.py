@@ -40,7 +40,15 @@ if TYPE_CHECKING:
 
 REFERENCE = Path(__file__).parent / "targets" / "reference" / "chaos.toml"
 REPEATS = {"quick": 1, "nightly": 3}
-ONCE = {"steady", "hosts", "server", "injection", "rotation", "expiry"}  # repeating these says no more than they do at once
+ONCE = {
+    "steady",
+    "hosts",
+    "server",
+    "injection",
+    "rotation",
+    "expiry",
+    "replicas",
+}  # repeating these says no more than they do at once
 LOSE = {"_remove", "remove", "__del__", "__call__"}  # callbacks of weak references, and finalizers
 COMMAND = (sys.executable, "-m", "chaos")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from chaos.experiment import backoff, commits, faults, impostors, quiet, stalls
+from chaos.experiment import backoff, commits, faults, impostors, pools, quiet, replicas, stalls
 from chaos.experiment.core import Recording, Runner
 
 if TYPE_CHECKING:
@@ -25,6 +25,10 @@ RUNNERS: Mapping[str, Runner] = {
     "certificate": faults.certificate,
     "tls-off": faults.tls_off,
     "backoff": backoff.backoff,
+    "stale": pools.stale,
+    "leak": pools.leak,
+    "final": backoff.final,
+    "replicas": replicas.replicas,
     "commit-cut": commits.commit_cut,
     "locks": faults.locks,
     "slots": faults.slots,
