@@ -1,8 +1,8 @@
 """How often the estimators of `chaos.retries` are right: `python benchmarks/retry_estimators.py [REPETITIONS] [CLIENTS]`.
 
-Each scheme is drawn REPETITIONS times (400) for CLIENTS clients (12) in an outage of 45 s, with 12 ms for an attempt and timers that fire late by a
-few ms. A PASS where the truth is no is false, one where it is yes is true. Exit status 1 when more than 2 % are false, or less than 97 %
-true for a scheme that 12 clients have to be enough for.
+Each scheme is drawn REPETITIONS times (400) for CLIENTS clients (12) in an outage of 45 s, with 12 ms for an attempt and timers that
+fire late by a few ms. A PASS where the truth is no is false, one where it is yes is true. Exit status 1 when more than 2 % are false,
+or less than 97 % true for a scheme that 12 clients have to be enough for.
 """
 
 from __future__ import annotations
@@ -55,22 +55,27 @@ def psycopg_pool(base: float) -> Scheme:
 
 
 def lost_at_cap(base: float, cap: float) -> Scheme:
+    """Full jitter on the way up, none at the cap."""
     return lambda rng: lambda n: cap if base * 2 ** (n - 1) >= cap else rng.uniform(0, base * 2 ** (n - 1))
 
 
 def same(_rng: random.Random, delay: float) -> float:
+    """No jitter."""
     return delay
 
 
 def full(rng: random.Random, delay: float) -> float:
+    """Anything up to it."""
     return rng.uniform(0, delay)
 
 
 def equal(rng: random.Random, delay: float) -> float:
+    """Half of it, and anything up to it."""
     return delay * rng.uniform(0.5, 1)
 
 
 def around(share: float) -> Callable[[random.Random, float], float]:
+    """+- this share."""
     return lambda rng, delay: delay * rng.uniform(1 - share, 1 + share)
 
 
@@ -107,7 +112,7 @@ def waits(rng: random.Random, scheme: Scheme) -> list[float]:
 
 def trial(seed: str, scheme: Scheme, clients: int) -> tuple[Outcome, Outcome, Outcome]:
     """(growth against 1.3, against 1.2, jitter)."""
-    rng = random.Random(seed)
+    rng = random.Random(seed)  # noqa: S311  (reproducible, not secret)
     drawn = [waits(rng, scheme) for _ in range(clients)]
     grown, spread = growth(drawn), jitter(drawn, noise=NOISE)
     each = grown.each if grown else None
@@ -144,6 +149,7 @@ def wrong(found: dict[str, tuple[Counter[Outcome], Counter[Outcome], Counter[Out
 
 
 def main() -> int:
+    """From the command line."""
     repetitions = int(sys.argv[1]) if len(sys.argv) > 1 else 400
     clients = int(sys.argv[2]) if len(sys.argv) > 2 else 12
     found = table(repetitions, clients)

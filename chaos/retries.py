@@ -1,14 +1,14 @@
 """What the pauses between attempts to connect say: do they grow, are they jittered, how large is the herd. Pure functions.
 
-A client is a list of pauses, the first one first (s, from an attempt's end to the next one's beginning); clients start together, each at
-its own outage's beginning. Only pauses that every client completed are used, so that no slow one is left out for being slow. Every
-number comes with its interval: bootstrap over clients (Efron, 1979), 5th and 95th percentile, so each bound is one-sided 95 %.
+A client is a list of pauses, the first one first (s, from an attempt's end to the next one's beginning), each since its own outage
+began. Only pauses that every client completed are used, so that no slow one is left out for being slow. Every number comes with its
+interval: bootstrap over clients (Efron, 1979), 5th and 95th percentile, so each bound is one-sided 95 %.
 
 The rules, and the error rates that `python benchmarks/retry_estimators.py` shows for them:
 
-- **growth**: m_k is the mean over clients of pause k, the top the median of its last third. K is the last pause on the way up to half of
-  the top: g = (m_K / m_(K-3))^(1/3). Over three steps a linear growth is 1.26 or less from K = 6 on, so with fewer steps nothing is said
-  about the kind of growth; `rise`, the top over the first pause, says whether there was any.
+- **growth**: m_k is the mean over clients of pause k, the top the median of its last third. K is the last pause on the way up to half
+  of the top: g = (m_K / m_(K-3))^(1/3). Over three steps a linear growth is 1.26 or less from K = 6 on, so with fewer steps nothing is
+  said about the kind of growth; `rise`, the top over the first pause, says whether there was any.
 - **jitter**: w = (P90 - P10) / median over clients and pauses, each pause by its own mean: once for the pauses on the way up, once for
   the last ones, at the top. What the machine spreads by itself (the noise floor) adds to it in quadrature and is not taken for jitter;
   pauses shorter than 20 times the floor (at the top: 4 times) are left out.
@@ -67,7 +67,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """`each` is the growth with each attempt at pause `step` (None where the top comes too early to tell), `rise` that of all together."""
+    """`each` is the growth with each attempt at pause `step` (None where the top comes too early to tell), `rise` that of all."""
 
     each: Interval | None
     rise: Interval
@@ -106,7 +106,7 @@ class Jitter:
 
 
 def completed(clients: Sequence[Sequence[float]]) -> Numbers:
-    """clients x pauses, cut to what every client completed."""
+    """Clients x pauses, cut to what every client completed."""
     most = min((len(one) for one in clients), default=0)
     return np.array([one[:most] for one in clients], dtype=np.float64).reshape(len(clients), most)
 
@@ -159,7 +159,7 @@ def noise_floor(clients: Sequence[Sequence[float]]) -> float:
 
 
 def herd(clients: Sequence[Sequence[float]], *, after: float = 1.0) -> float:
-    """Largest share of the clients with an attempt within any WINDOW seconds; `clients` are times of attempts since their outage began."""
+    """Largest share of clients with an attempt within any WINDOW seconds; `clients` are times of attempts since their outage began."""
     events = sorted((at, who) for who, times in enumerate(clients) for at in times if at >= after)
     if not clients:
         return 0.0
@@ -178,7 +178,7 @@ def herd(clients: Sequence[Sequence[float]], *, after: float = 1.0) -> float:
 
 
 def _resampled(table: Numbers, seed: int) -> Numbers:
-    """draws x clients x pauses."""
+    """Draws x clients x pauses."""
     rng = np.random.default_rng(seed)
     return table[rng.integers(0, table.shape[0], (DRAWS, table.shape[0]))]
 

@@ -219,8 +219,8 @@ def _spans(text: str) -> list[tuple[float, float]]:
 
 
 FINAL = (
-    "an error that no retry mends (PostgreSQL 28P01, 3D000; appendix A, class 28 and 3D) is not retried within a request, and does not make "
-    "a chain of attempts denser; nor is it the end of the process"
+    "an error that no retry mends (PostgreSQL, appendix A: 28P01, 3D000) is not insisted on within a request, and a chain of attempts "
+    "backs off from it as from any other; the process goes on"
 )
 
 

@@ -1,7 +1,8 @@
-"""What dead connections and failed queries cost a pool (res.pool). What has to be: an answer in time, service again, no session more."""
+"""What dead connections and failed queries cost a pool (res.pool): an answer in time, service again, no session more."""
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -13,10 +14,10 @@ if TYPE_CHECKING:
     from chaos.checks.limits import Limits
 
 STALE = (
-    "k idle connections that died cost no request more than fail_fast = {0:g} s, and it serves again within recovery = {1:g} s, in which "
-    "each of k black holes may cost one request its fail_fast"
+    "k idle connections that died cost no request more than fail_fast = {0:g} s, and it serves again within recovery = {1:g} s; each "
+    "of k black holes may cost one request its fail_fast beside that"
 )
-LEAK = "after queries that failed it serves as before, with as many sessions as before: a connection that an error keeps from its pool is lost"
+LEAK = "after queries that failed it serves as before, with as many sessions: what an error keeps from its pool is lost"
 
 
 def stale(history: History, limits: Limits) -> Finding:
@@ -34,7 +35,7 @@ def stale(history: History, limits: Limits) -> Finding:
         problems.append(f"with {one['died']} dead connections it did not serve again in {one['longest']:.0f} s")
     what = "reset" if history.facts.get("how") == "rst" else "black holes"
     told = [
-        f"{one['died']} dead: {one['failed']} requests failed, serving after {one['again']:.2f} s (slowest answer {one['slowest']:.2f} s)"
+        f"{one['died']} dead: {one['failed']} failed, serving after {one['again']:.2f} s (slowest answer {one['slowest']:.2f} s)"
         for one in drains
     ]
     seen = f"idle connections became {what}; " + "; ".join(told)
@@ -69,7 +70,7 @@ def leak(history: History, limits: Limits) -> Finding:
     if slow:
         problems.append(f"{len(slow)} requests were not answered within {limits.fail_fast:g} s")
     for what, counts in (("sessions", sessions), ("sessions left in a transaction", stuck)):
-        if len(counts) >= 3 and all(later > before for before, later in zip(counts, counts[1:], strict=False)):
+        if len(counts) >= 3 and all(later > before for before, later in itertools.pairwise(counts)):
             problems.append(f"each round of failed queries leaves more {what}: {', '.join(map(str, counts))}")
     seen = f"{sum(one['cancelled'] for one in rounds)} queries cancelled in {len(rounds)} rounds; sessions after each: "
     seen += ", ".join(map(str, sessions))

@@ -1,4 +1,4 @@
-"""How many instances of one target knock, in one long outage each: growth, jitter, cap, and whether all of them come back (res.backoff).
+"""How several instances of a target knock in a long outage: growth, jitter, cap, and whether all of them come back (res.backoff).
 
 Judged are the pauses between attempts of instances that have a chain of their own, or that hold attempts back when they are asked. One
 that connects once for each request multiplies nothing and has no backoff to show: growth, jitter and cap do not apply to it.
@@ -6,8 +6,8 @@ that connects once for each request multiplies nothing and has no backoff to sho
 What fails by default, and what is only reported ([policy] decides):
 
 - pauses that do not grow at all and are alike, or short: fail. Growth that is not exponential (linear): "backoff.growth".
-- no jitter, on the way up or at the top, proven: fails, for it makes a herd of the instances and the requirement names it. Sound pools are
-  built like that (HikariCP): [policy] "backoff.jitter" = "report" accepts it.
+- no jitter, on the way up or at the top, proven: fails, for it makes a herd of the instances and the requirement names it. Sound pools
+  are built like that (HikariCP): [policy] "backoff.jitter" = "report" accepts it.
 - a wait longer than `recovery`, in most instances: fails, for an outage that ends at its beginning is followed by all of it.
   [policy] "backoff.cap" = "report" accepts it.
 
@@ -16,6 +16,7 @@ The control group are clients of ours without jitter on the same kind of path. W
 
 from __future__ import annotations
 
+import itertools
 import json
 import statistics
 from dataclasses import dataclass, replace
@@ -63,16 +64,17 @@ class Client:
 def chain(attempts: Sequence[Connection]) -> tuple[tuple[float, ...], bool]:
     """The pauses (s) of one instance; and whether several chains run in it, whose attempts of one moment then count as one."""
     ends = [one.closed or one.opened for one in attempts]
-    several = any(later.opened < end for later, end in zip(attempts[1:], ends, strict=False))
+    after = list(zip(attempts[1:], ends, strict=False))
+    several = any(later.opened < end for later, end in after)
     if not several:
-        return tuple(later.opened - end for later, end in zip(attempts[1:], ends, strict=False)), False
+        return tuple(later.opened - end for later, end in after), False
     bursts: list[list[float]] = []  # first opened, last opened, last closed
     for one, end in zip(attempts, ends, strict=True):
         if bursts and (one.opened < bursts[-1][2] or one.opened - bursts[-1][1] < BURST):
             bursts[-1][1:] = [one.opened, max(bursts[-1][2], end)]
         else:
             bursts.append([one.opened, one.opened, end])
-    return tuple(later[0] - first[2] for first, later in zip(bursts, bursts[1:], strict=False)), True
+    return tuple(later[0] - first[2] for first, later in itertools.pairwise(bursts)), True
 
 
 def clients(history: History) -> list[Client]:
@@ -178,7 +180,8 @@ def _attempts(found: list[Client]) -> str:
     if loaded:
         seconds = sum(one.load for one in found if one.own)
         quiet = sum(sum(each.opened >= one.stretch.end - QUIET for each in one.attempts) for one in found if one.own)
-        text += f"; {quiet / QUIET / sum(one.own for one in found):.1f} a second of each when left alone, {loaded / seconds:.1f} when asked"
+        own = sum(one.own for one in found)
+        text += f"; {quiet / QUIET / own:.1f} a second of each when left alone, {loaded / seconds:.1f} when asked"
     return f"{text}; herd: at most {retries.herd(times, after=0.0):.0%} of them within 100 ms"
 
 
@@ -228,9 +231,7 @@ def _because(history: History) -> str:
 
 def _asking(found: list[Client]) -> float:
     """P90 - P10 (s) of how late an attempt comes that waits for a request: they come at any time between two requests."""
-    between = [
-        later.started - before.started for one in found for (before, _), (later, _) in zip(one.asked, one.asked[1:], strict=False)
-    ]
+    between = [later.started - before.started for one in found for (before, _), (later, _) in itertools.pairwise(one.asked)]
     return 0.8 * statistics.median(between) if between else 0.0
 
 
@@ -245,7 +246,9 @@ def _policy(finding: Finding, limits: Limits, *, severity: str, fails: bool) -> 
     return replace(finding, outcome=Outcome.NOT_APPLICABLE, n=0, severity=severity, detail=finding.detail + told)
 
 
-def _growth(base: Finding, grown: Growth | None, spread: Jitter | None, found: list[Client], limits: Limits) -> Finding:
+def _growth(  # noqa: PLR0911  (a sentence for each)
+    base: Finding, grown: Growth | None, spread: Jitter | None, found: list[Client], limits: Limits
+) -> Finding:
     unknown = replace(base, outcome=Outcome.NOT_APPLICABLE, n=0)
     if grown is None:
         least = min(len(one.pauses) for one in found)
@@ -288,7 +291,9 @@ def _cap(base: Finding, found: list[Client], limits: Limits) -> Finding:
     longest = [max(one.pauses, default=0.0) for one in found]
     over = [one for one in longest if one > limits.recovery + limits.slack]
     if len(over) >= MOST * len(found):
-        text = f"waits of up to {max(over):.1f} s in {len(over)} of {len(found)} instances, longer than recovery = {limits.recovery:g} s"
+        text = (
+            f"waits of up to {max(over):.1f} s in {len(over)} of {len(found)} instances, beyond recovery = {limits.recovery:g} s"
+        )
         return _policy(replace(base, detail=text), limits, severity="high", fails=True)
     chains = statistics.median(len(one.attempts) for one in found)
     text = f"the longest wait of each is {min(longest):.2f} to {max(longest):.2f} s, within recovery = {limits.recovery:g} s"

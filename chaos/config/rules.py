@@ -240,7 +240,7 @@ RETRIES = frozenset({"backoff.growth", "backoff.jitter", "backoff.cap", "backoff
 
 @cache
 def rows() -> frozenset[str]:
-    """The ids of catalogue rows: certificates, protocol, authentication, rotation, client certificates, hosts; and traits of retries."""
+    """Certificates, protocol, authentication, rotation, client certificates, hosts: the rows' ids; and traits of retries."""
     last = {"C": 27, "P": 16, "A": 8, "R": 7, "M": 6}
     hosts = [*range(1, 51), *range(61, 74)]
     return frozenset(

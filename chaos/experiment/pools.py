@@ -124,7 +124,7 @@ def _failing(rig: Rig, server: Server) -> tuple[int, int]:
     try:
         locks.inject()
         with admin(server) as session:
-            asking = [rig.driver.begin(_sent(rig, sample)) for _ in range(AT_ONCE)]
+            asking = [rig.driver.ask(sample, name="failing") for _ in range(AT_ONCE)]
 
             def over() -> bool:
                 nonlocal count
@@ -140,10 +140,6 @@ def _failing(rig: Rig, server: Server) -> tuple[int, int]:
     finally:
         locks.heal()
     return count, locks.locked
-
-
-async def _sent(rig: Rig, sample: object) -> None:
-    await rig.driver._send(sample, name="failing")  # type: ignore[arg-type]  # noqa: SLF001
 
 
 def _nothing() -> None:

@@ -1,4 +1,4 @@
-"""Retry forensics: several instances of the target, each on a listener of its own, in one long outage; and clients of ours without jitter.
+"""Retry forensics: several instances of the target, each on its own listener, in a long outage; and clients of ours without jitter.
 
 A client's source port changes with every attempt, so each instance is told apart by the port that it was given. An instance that tries
 by itself is left alone; one that only tries when asked is asked, one request at a time. Each instance's outage begins when it has been
@@ -25,7 +25,6 @@ from chaos.experiment.backoff import BETWEEN, STILL
 from chaos.faults.wire import Impostor, Relay, Wire
 from chaos.model import Connection, Effect, History, Kind, Operation, Rung, Window, now
 from chaos.paths import DatabasePath
-from chaos.targets import CommandTarget
 from chaos.traffic.driver import wait_for
 from chaos.traffic.requests import Session, prepare, send
 
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from chaos.cases import Case
     from chaos.experiment.core import Recording
     from chaos.rig import Rig
+    from chaos.targets import CommandTarget
 
 WANTED = 12  # instances: enough for intervals that decide (benchmarks/retry_estimators.py)
 TOGETHER = 2  # started at once: the server has 40 slots, and the machine perhaps two cores
@@ -200,7 +200,7 @@ class _Herd:
             await asyncio.sleep(STILL)
             one.asked = not one.met(done.finished + 0.05)
             one.begun = now() if one.asked else one.begun
-        while not one.asked and not one.loaded and not one.over:
+        while not one.asked and not one.loaded and not one.over:  # noqa: ASYNC110  (another thread says so)
             await asyncio.sleep(0.05)
         while not one.over:
             await self._ask(one)

@@ -1,7 +1,7 @@
 """Clients of ours that retry without jitter: the control group of retry forensics. `python -m chaos.faults.knocking CA_FILE PORT...`.
 
-One client a port, in one process: SSLRequest, a TLS handshake that verifies, and so fails; then a pause that doubles from BASE to CAP. A
-judgement that does not see that these have no jitter is none. It ends by a signal; nothing else ends it.
+One client a port, in one process: SSLRequest, a TLS handshake that verifies, and so fails; then a pause that doubles from BASE to CAP.
+A judgement that does not see that these have no jitter is none. It ends by a signal; nothing else ends it.
 """
 
 from __future__ import annotations

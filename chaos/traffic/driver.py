@@ -195,6 +195,10 @@ class Driver:
         """One request, recorded."""
         return self.call(self._send(sample, unique=unique))
 
+    def ask(self, sample: Sample, *, name: str) -> Future[Operation]:
+        """One request, recorded, without waiting for its answer."""
+        return asyncio.run_coroutine_threadsafe(self._send(sample, name=name), self._loop)
+
     def read_back(self, writes: Sequence[Operation]) -> dict[str, Operation]:
         """Ask for each write's `read_back`, four at a time; key: the write's {unique}. Writes without one are left out."""
         by_key = {sample.key: read_back_sample(sample.request, sample.key) for sample in self.samples[Kind.WRITE]}  # type: ignore[arg-type]

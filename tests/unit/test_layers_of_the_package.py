@@ -20,7 +20,7 @@ LAYERS = {
     "certs": {"model", "errors"},
     "checks": {"model", "errors", "statistics", "retries"},
     "gates": {"model", "errors", "statistics"},
-    "evidence": {"model", "errors", "statistics", "gates", "checks"},
+    "evidence": {"model", "errors", "statistics", "retries", "gates", "checks"},
     "export": {"model", "errors", "statistics", "gates", "checks", "evidence"},
     **dict.fromkeys(EDGES, BASE),
     "paths": BASE | {"faults"},

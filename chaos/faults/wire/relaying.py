@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
     from chaos.faults.wire.record import End
 
-_HELD = 0.02  # s between two looks at whether a held connection is let go
 _TURNS = 32  # reads in a row that found data at once, before others get their turn
 
 
@@ -69,8 +68,8 @@ async def _pump(scene: Scene, source: Stream, sink: Stream, observe: Callable[[b
             await sink.end()
             return
         observe(data)
-        while scene.held:
-            await asyncio.sleep(_HELD)
+        if scene.held:
+            await asyncio.Event().wait()  # for ever: it is cut from outside
         try:
             await sink.write(data)
         except OSError as error:
