@@ -43,6 +43,7 @@ TOP = 3  # pauses at the top that have to be seen
 AT_TOP = 0.7  # of the largest mean: a pause that long is one of the top
 CLEAR_OF_NOISE, AT_LEAST = 20.0, 4.0  # times the noise floor: a pause on the way up, and one at the top
 DRAWS = 600
+MOST_CHAINS = 12  # of one client
 FEW = 5  # clients: with fewer, a bootstrap over them says nothing
 WINDOW = 0.1  # s of a herd
 
@@ -147,6 +148,23 @@ def jitter(clients: Sequence[Sequence[float]], *, noise: float, seed: int = 0) -
     shares = [noise / float(np.median(one, axis=0).min()) if one.size else 0.0 for one in (below, upper)]
     top = _spread(upper, seed) if upper.shape[1] >= TOP else None
     return Jitter(_spread(below, seed), top, upper.shape[1], (shares[0], shares[1]))
+
+
+def periodic(clients: Sequence[Sequence[float]], *, noise: float, seed: int = 0) -> Jitter | None:
+    """Jitter at the top where several chains run in each client; `clients` are times of attempts (s) while the pauses are at the top.
+
+    Of c chains without jitter, every attempt is followed by another one of the same chain exactly c attempts later. The c that spreads
+    least is taken for the number of chains: jittered ones spread at every distance, by the less the more attempts lie between, but far
+    more than JITTER for up to MOST_CHAINS.
+    """
+    times = completed(clients)
+    if times.shape[0] < FEW or times.shape[1] < 2 * MOST_CHAINS:
+        return None
+    found = [_spread(times[:, count:] - times[:, :-count], seed) for count in range(1, MOST_CHAINS + 1)]
+    _, count = min((one.value, number) for number, one in enumerate(found, 1) if one is not None)
+    pause = float(np.median(times[:, count:] - times[:, :-count]))
+    share = noise / pause if pause > 0 else math.inf
+    return Jitter(None, found[count - 1], times.shape[1] - count, (0.0, share)) if share < 1 / AT_LEAST else None
 
 
 def noise_floor(clients: Sequence[Sequence[float]]) -> float:

@@ -112,7 +112,7 @@ def within_requests(asked: Sequence[tuple[Operation, tuple[Connection, ...]]]) -
     if len(storms) >= MOST * len(asked):
         fewest = min(len(found) for found in storms) + 1
         return f"{fewest} attempts or more for each of {len(storms)} of {len(asked)} requests, with no pause between them"
-    counts = sorted(len(attempts) for _, attempts in asked)
+    counts = [len(found) + 1 for found in every if found]  # attempts at once are several chains': no loop within a request
     if sum(count >= MULTIPLIED for count in counts) >= MOST * len(asked):
         return f"{statistics.median(counts):.0f} attempts for each of {len(asked)} requests: retries within retries"
     told = [found for found in every if len(found) >= 2]
@@ -232,7 +232,7 @@ def final(history: History, limits: Limits) -> Finding:
     episodes = [_episode(history, window) for window in history.windows]
     asked = [_asked(history, window) for window in history.windows]
     quiet = all(not tried(history.connections, start, end) for start, end in _spans(history.facts.get("silences", "")))
-    counts = [len(attempts) for one in asked for _, attempts in one]
+    counts = [len(found) + 1 if (found := pauses(attempts)) else min(1, len(attempts)) for one in asked for _, attempts in one]
     each = statistics.median(counts) if counts else 0.0
     seen = f"{episodes[-1].seen}; serving again: {history.facts.get('again', 'not looked for')}" if episodes else "nothing"
     broken = [one.problem for one in episodes]

@@ -23,6 +23,7 @@ LEAK = "after queries that failed it serves as before, with as many sessions: wh
 def stale(history: History, limits: Limits) -> Finding:
     """The finding on the drain of stale connections: a window for each number of them."""
     drains = json.loads(history.facts.get("drains", "[]"))
+    hole = history.facts.get("how") == "hole"
     slow = list({one.started: one for window in history.windows for one in late(history.operations, window, limits)}.values())
     never = [one for one in drains if one["again"] < 0]
     problems = []
@@ -33,15 +34,20 @@ def stale(history: History, limits: Limits) -> Finding:
     if never and not history.exited:
         one = never[0]
         problems.append(f"with {one['died']} dead connections it did not serve again in {one['longest']:.0f} s")
-    what = "reset" if history.facts.get("how") == "rst" else "black holes"
+    over = [
+        one for one in drains if one["again"] > limits.recovery + limits.slack + (one["died"] * limits.fail_fast if hole else 0.0)
+    ]
+    what = "reset" if not hole else "black holes"
     told = [
         f"{one['died']} dead: {one['failed']} failed, serving after {one['again']:.2f} s (slowest answer {one['slowest']:.2f} s)"
         for one in drains
     ]
     seen = f"idle connections became {what}; " + "; ".join(told)
+    if over and not hole:
+        problems.append(f"with {over[0]['died']} dead connections it served again only after {over[0]['again']:.1f} s")
     if drains:
         seen += f"; {drains[-1]['at_once']} connections anew within 100 ms"
-    return Finding(
+    found = Finding(
         check=history.experiment,
         gate=history.facts["gate"],
         outcome=Outcome.FAIL if problems else Outcome.PASS if drains else Outcome.INCONCLUSIVE,
@@ -52,6 +58,10 @@ def stale(history: History, limits: Limits) -> Finding:
         expected=STALE.format(limits.fail_fast, limits.recovery),
         examples=tuple(describe(one) for one in slow[:3]),
     )
+    if found.outcome is Outcome.PASS and over:
+        late_one = f"{found.detail}. Reported (medium): later than recovery = {limits.recovery:g} s and fail_fast for each"
+        return replace(found, outcome=Outcome.NOT_APPLICABLE, n=0, severity="medium", detail=late_one)
+    return found
 
 
 def leak(history: History, limits: Limits) -> Finding:

@@ -216,13 +216,22 @@ def _traits(base: Finding, found: list[Client], history: History, limits: Limits
     group = controls(history)
     noise = retries.noise_floor(group) + (0.0 if chained[0].own else _asking(chained))
     grown = retries.growth(pauses, seed=limits.seed)
-    spread = retries.jitter(pauses, noise=noise, seed=limits.seed)
+    if sum(one.several for one in chained) >= MOST * len(chained):
+        spread = retries.periodic([_late(one) for one in chained], noise=noise, seed=limits.seed)
+    else:
+        spread = retries.jitter(pauses, noise=noise, seed=limits.seed)
     flagged = retries.jitter(group, noise=retries.noise_floor(group), seed=limits.seed)
     return [
         _growth(replace(base, check=names[0]), grown, spread, chained, limits),
         _jitter(replace(base, check=names[1]), spread, flagged, noise, limits),
         _cap(replace(base, check=names[2]), chained, limits),
     ]
+
+
+def _late(one: Client) -> list[float]:
+    """When it attempts in the later half of its outage."""
+    half = (one.stretch.start + one.stretch.end) / 2
+    return [each.opened for each in one.attempts if each.opened >= half]
 
 
 def _because(history: History) -> str:

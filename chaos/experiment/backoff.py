@@ -113,6 +113,9 @@ def _refused(rig: Rig, case: Case, recording: Recording, silences: list[tuple[fl
         fault.inject()
         effect = fault.confirm()
         silences.append(_silence(rig, injected, seconds=SHORT, still=SOON))
+        if not _attempted(rig, injected):
+            rig.driver.once(rig.driver.samples[Kind.READ][0])
+            silences.append(_silence(rig, now(), seconds=SHORT, still=SOON))
         _ask(rig, alone=False)
     finally:
         fault.heal()

@@ -25,7 +25,7 @@ LONG = {
     "keeper-no_jitter": ("res.backoff", "jitter.backoff.replicas"),
     "keeper-lost_at_cap": ("res.backoff", "jitter.backoff.replicas"),
     "keeper-herd": ("res.backoff", "jitter.backoff.replicas"),
-    "keeper-no_cap": ("res.backoff", "cap.backoff.replicas"),
+    "keeper-no_cap": ("res.backoff", "backoff.replicas"),
 }
 ALL = os.environ.get("CHAOS_DETECTION") == "all"
 REPRESENTATIVE = ("each-nested", "each-insists", "pool-leaks", "keeper-lost_at_cap")

@@ -126,9 +126,7 @@ def echo():
                     link, _ = listener.accept()
                 except OSError:
                     return
-                threading.Thread(
-                    target=lambda: [link.sendall(data) for data in iter(lambda: link.recv(4096), b"")], daemon=True
-                ).start()
+                threading.Thread(target=_repeat, args=(link,), daemon=True).start()
 
         threading.Thread(target=serve, daemon=True).start()
         yield listener.getsockname()

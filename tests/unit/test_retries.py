@@ -143,6 +143,15 @@ def test_chains_in_lockstep_are_a_herd():
     assert outcomes(recorded(doubling, chains=4))["jitter"].outcome is Outcome.FAIL
 
 
+def drifting(rng):
+    """Chains without jitter that began at different moments."""
+    return lambda n: min(2.0, 0.01 * 2**n) + (rng.uniform(0, 1.5) if n == 1 else 0)
+
+
+def test_chains_without_jitter_beside_each_other_are_found_out():
+    assert outcomes(recorded(drifting, chains=4))["jitter"].outcome is Outcome.FAIL
+
+
 def test_jittered_chains_side_by_side_are_not_accused():
     found = outcomes(recorded(full, chains=5))
     assert {one.outcome for one in found.values()} <= {Outcome.PASS, Outcome.NOT_APPLICABLE}

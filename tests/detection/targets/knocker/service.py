@@ -103,13 +103,13 @@ class Kept(threading.Thread):
     def run(self):
         while True:
             try:
-                self.session = connect(URL, autocommit=True)
+                session = self.session = connect(URL, autocommit=True)
             except Error:
                 self.failures += 1
                 time.sleep(DELAYS[DEFECT](self.failures))
                 continue
             self.failures = 0
-            while (session := self.session) is not None:
+            while self.session is not None:
                 with self.lock:
                     if session.closed or select.select([session.fileno()], [], [], 0)[0]:
                         self.session = None
