@@ -217,3 +217,9 @@ def test_the_raster_holds_every_client():
     assert len(drawn.rows) == 16
     assert "8 instances" in drawn.said()
     assert raster.rasters(History(experiment="x", started=0.0)) == []
+
+
+@pytest.mark.parametrize("chains", [2, 3, 4, 6, 8])
+def test_ten_per_cent_of_jitter_in_several_chains_are_no_failure(chains):
+    found = outcomes(recorded(lambda rng: lambda n: min(2.0, 0.02 * 2**n) * rng.uniform(0.9, 1.1), chains=chains))
+    assert found["jitter"].outcome is not Outcome.FAIL
