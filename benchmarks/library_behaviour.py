@@ -74,7 +74,7 @@ class Seen:
             f"{ratio:.1f}",
             rise,
             jitter,
-            f"{longest:.2f} s",
+            longest,
             *lags,
             self.drain,
         ]
