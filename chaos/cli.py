@@ -205,6 +205,20 @@ def report(directory: Path) -> None:
 
 
 @cli.command()
+@click.argument("directory", type=click.Path(path_type=Path), default=Path("evidence/latest"))
+@config_option
+def accept(directory: Path, given: str | None) -> None:
+    """Accept what the pen-test of a run found, but for what is critical: later runs say what is new, known and fixed."""
+    from chaos.evidence.accepted import accept as keep  # noqa: PLC0415
+    from chaos.session import config_path  # noqa: PLC0415
+
+    place, kept, left = keep(directory, config_path(given))
+    click.echo(f"{place}: {len(kept)} accepted" + "".join(f"\n  {key}" for key in kept))
+    if left:
+        click.echo("critical, so not accepted; mend these:" + "".join(f"\n  {key}" for key in left))
+
+
+@cli.command()
 @click.argument("directories", nargs=-1, type=click.Path(path_type=Path), metavar="[DIR]...")
 @click.option("--last", type=click.IntRange(1), default=5, show_default=True, help="at most so many runs, the newest ones")
 @click.option("--markdown", is_flag=True, help="for the summary page of a pipeline")

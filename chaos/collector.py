@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chaos import __version__, ledger
-from chaos.cases import BY_ID, Case, select
+from chaos.cases import Case, case_of, select
 from chaos.config import Config, load
 from chaos.errors import ChaosError, CleanupFailed, EvidenceUnwritable, PartFailed
 from chaos.evidence import bundle
@@ -239,7 +239,8 @@ class Collector:
         self.findings.append(self._unknown(name, text.strip().splitlines()[-1][:300] if text.strip() else "a worker died"))
 
     def _unknown(self, name: str, why: str) -> Finding:
-        case = BY_ID[name.partition("#")[0]]
+        case = case_of(name.partition("#")[0])
+        assert case is not None
         return Finding(
             check=case.id,
             gate=case.gate,
@@ -253,7 +254,7 @@ class Collector:
         if self.screen is None or not self.expected:
             return
         oldest = min(self.running, key=lambda name: self.running[name], default="")
-        case = BY_ID.get(oldest.partition("#")[0])
+        case = case_of(oldest.partition("#")[0]) if oldest else None
         title = case.title if case else ""
         done, total = len(self.done), len(self.expected)
         elapsed = now() - self.started

@@ -110,10 +110,18 @@ def _gate(gate: Gate, found: Sequence[Finding], absent: str) -> GateResult:
         checks=tuple(dict.fromkeys(one.check for one in found)),
     )
     if counted:
-        return RULES[gate.rule](gate, counted, base)
+        return _with_reported(RULES[gate.rule](gate, counted, base), found)
     if absent or found:
         return replace(base, outcome=Outcome.NOT_APPLICABLE, reason=absent or found[0].detail)
     return base
+
+
+def _with_reported(result: GateResult, found: Sequence[Finding]) -> GateResult:
+    """What of a pen-test is bad, but not critical, is said where the gate is read."""
+    told = [f"{one.check} ({one.severity})" for one in found if one.severity in {"high", "medium"} and not one.bad]
+    if result.id != "sec.pentest" or not told:
+        return result
+    return replace(result, reason=f"{result.reason}; reported: {', '.join(dict.fromkeys(told))}")
 
 
 def _zero(gate: Gate, found: Sequence[Finding], base: GateResult) -> GateResult:
@@ -135,7 +143,10 @@ def _demonstrated(gate: Gate, found: Sequence[Finding], base: GateResult) -> Gat
     reason = f"{passed} of {len(found)} demonstrated"
     slowest = max((one.measured for one in found if one.measured is not None), default=None)
     if slowest is not None and gate.id.startswith("res."):
-        reason = f"recovered {passed} of {len(found)}, slowest {slowest:.1f} s"
+        outages = [one for one in found if not one.check.startswith("backoff.")]  # which looks at how a target knocks
+        n, missed = sum(one.n for one in outages), sum(one.bad for one in outages)
+        base = replace(base, bound=(lower(missed, n), upper(missed, n)))
+        reason = f"recovered {n - missed} of {n}, slowest {slowest:.1f} s; that proves {1 - upper(missed, n):.1%} of such outages"
     if outcome in {Outcome.FAIL, Outcome.INCONCLUSIVE}:
         reason += f"; {_first(found, outcome)}"
     return replace(base, outcome=outcome, measured=float(len(found) - passed), n=len(found), reason=reason)

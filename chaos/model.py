@@ -50,6 +50,7 @@ class Kind(StrEnum):
     READ_BACK = "read_back"
     PREPARE = "prepare"
     HOST = "host"
+    ATTACK = "attack"
 
 
 class Layer(StrEnum):
@@ -191,8 +192,8 @@ class Finding:
     `bad` of `n` observations broke the rule; `deff` is by how much they hang together (chaos.statistics.design_effect).
     `expected` says what was expected and by which source; `detail` what was seen, in numbers; `measured` is a single quantity where
     the gate judges one (seconds for a roll-back); `examples` are the observations that broke the rule (a request, a log line).
-    `check` is the id that `--only` takes. `severity` ('low', 'medium', 'high') is set for what is only reported: sound clients differ
-    there, and it counts against a gate only where [policy] of chaos.toml says so.
+    `check` is the id that `--only` takes. `severity` ('info' to 'high') is set for what is only reported: sound clients differ there,
+    and it counts against a gate only where [policy] of chaos.toml says so. Of a pen-test, what is 'critical' fails.
     """
 
     check: str

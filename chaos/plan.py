@@ -16,14 +16,33 @@ from chaos.environments.remote import RemoteEnvironment, refusal
 from chaos.evidence import words
 from chaos.experiment import remote
 from chaos.experiment.core import HOLD
+from chaos.faults import schedule
 from chaos.faults.network import NETWORK, SLOW
 from chaos.session import ONCE, REPEATS, config_path
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from pathlib import Path
+
     from chaos.cases import Case
     from chaos.config import Config
 
 OWN = "only what this run starts: a PostgreSQL, a Toxiproxy and instances of the target of its own"
+
+
+def write(directory: Path, cases: Iterable[Case], *, seed: int, profile: str) -> None:
+    """schedule.json: what this run is going to do, in order, before it does any of it; overlapping faults step by step.
+
+    With the seed it is all that is drawn, so that nobody can say afterwards that a run stopped where it looked best.
+    """
+    drawn = [
+        {"experiment": case.id, "times": 1 if case.family in ONCE or case.reason else REPEATS[profile]}
+        | ({"schedule": schedule.spelt(schedule.of(case.what, seed))} if case.family == "schedule" else {})
+        for case in cases
+    ]
+    (directory / "schedule.json").write_text(
+        json.dumps({"seed": seed, "profile": profile, "experiments": drawn}, indent=1) + "\n", encoding="utf-8"
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

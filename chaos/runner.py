@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from chaos import plan
 from chaos.cases import due, known_names, select
 from chaos.collector import Collector, Request, sweep_stale
 from chaos.defect import Defect
@@ -64,6 +65,7 @@ def _execute(collector: Collector, workers: int | None, screen: Screen, *, as_js
     try:
         try:
             collector.own()
+            plan.write(collector.directory, _selected(collector.request), seed=collector.seed, profile=collector.request.profile)
             _header(collector, screen)
             _get_parts(collector, screen)
             _pytest(collector)

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import threading
 import traceback
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,11 +22,14 @@ from chaos import cases, experiment
 from chaos.checks import Limits, judge
 from chaos.config import load
 from chaos.errors import ChaosError, EvidenceUnwritable, UsageError
+from chaos.evidence import accepted
 from chaos.evidence.store import Segment
+from chaos.faults import schedule
 from chaos.gates import Gate, named
 from chaos.gates import load as load_gates
 from chaos.model import Finding, Outcome
 from chaos.rollout import drill, expiry, rotation
+from chaos.shrinking import shrink
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -36,6 +39,8 @@ if TYPE_CHECKING:
 
     from chaos.cases import Case
     from chaos.config import Config
+    from chaos.faults.schedule import Schedule
+    from chaos.model import History
     from chaos.rig import Rig
 
 REFERENCE = Path(__file__).parent / "targets" / "reference" / "chaos.toml"
@@ -43,11 +48,15 @@ REPEATS = {"quick": 1, "nightly": 3}
 ONCE = {
     "steady",
     "hosts",
+    "pentest",
+    "edge",
     "server",
     "injection",
     "rotation",
     "expiry",
     "replicas",
+    "recovery",
+    "schedule",
 }  # repeating these says no more than they do at once
 LOSE = {"_remove", "remove", "__del__", "__call__"}  # callbacks of weak references, and finalizers
 COMMAND = (sys.executable, "-m", "chaos")
@@ -162,6 +171,7 @@ def limits_for(config: Config, gates: Mapping[str, Gate], *, seed: int, given: s
         fail_fast=target.database.fail_fast,
         schema=schema,
         policy=dict(config.policy),
+        accepted=accepted.known(config.path),
         seconds={gate.id: gate.seconds for gate in gates.values() if gate.seconds},
         rerun=f"chaos-gate run -c {given}" if given else "chaos-gate run",
         seed=seed,
@@ -242,6 +252,8 @@ class Session:
                 history = experiment.run(rig, case, self._composed())
             rig.check_parts()
             findings = judge(history, self.limits)
+            if case.family == "schedule":
+                findings = self._shrunk(case, history, findings)
             self.segment.append(history, findings)
         except (UsageError, EvidenceUnwritable) as error:
             return Result(error=error)
@@ -251,6 +263,26 @@ class Session:
             cause = self._cause(None)
             return Result(error=cause) if cause else Result((self._crashed(case, error),))
         return Result(findings, parts=rig.versions)
+
+    def _shrunk(self, case: Case, history: History, findings: tuple[Finding, ...]) -> tuple[Finding, ...]:
+        """The findings of a schedule that failed, with the smallest one that still fails at the same gates, and its command."""
+        gates = {one.gate for one in findings if one.outcome is Outcome.FAIL}
+        if not gates:
+            return findings
+
+        def fails(smaller: Schedule) -> bool:
+            again = cases.scheduled(cases.WORD + schedule.spelt(smaller))
+            seen = judge(experiment.run(self.rig, again), self.limits)
+            return any(one.outcome is Outcome.FAIL and one.gate in gates for one in seen)
+
+        whole = schedule.read(history.facts["schedule"])
+        smallest = schedule.spelt(shrink(whole, fails))
+        told = f"the smallest schedule that still fails: {smallest}" if smallest != case.what else "nothing smaller failed"
+        rerun = self.limits.again(cases.WORD + smallest)
+        failed = Outcome.FAIL
+        return tuple(
+            replace(one, detail=f"{one.detail}; {told}", rerun=rerun) if one.outcome is failed else one for one in findings
+        )
 
     @contextlib.contextmanager
     def _turn(self, *, alone: bool) -> Iterator[None]:

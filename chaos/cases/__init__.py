@@ -7,8 +7,12 @@ import re
 from chaos.cases.abilities import lacking
 from chaos.cases.case import ALWAYS, LISTS, Case
 from chaos.cases.wire import SITUATIONS, WIRE
+from chaos.errors import UsageError
+from chaos.faults import schedule
 from chaos.faults.network import NETWORK
 
+ATTACK_ROW = re.compile(r"P[BMURSTI]\d\d|pentest\.delta")  # checks of the experiment 'pentest'
+WORD = "schedule:"  # what a schedule that is written out begins with
 HOST_ROW = re.compile(r"H\d\d|hosts\.400\.\w+|audit\.hosts")  # checks of the one experiment 'hosts'
 
 
@@ -43,6 +47,13 @@ def _tls() -> list[Case]:
     return [*served, off]
 
 
+EDGE_ROW = re.compile(r"edge\.(?:h1|h2|origin)\.\w+(?:\.\w+)?")  # checks of the experiments 'edge' and 'edge-full'
+RECOVERY = (
+    ("network", "res.network", "short network drops"),
+    ("tls", "res.backoff", "short TLS failures"),
+    ("pool", "res.pool", "short exhaustions of the pool"),
+)
+
 CASES: tuple[Case, ...] = (
     Case(
         id="steady",
@@ -59,11 +70,31 @@ CASES: tuple[Case, ...] = (
         needs=("hosts",),
         injects=False,
     ),
+    *(
+        Case(
+            id=name,
+            family="edge",
+            title=f"Host validation through an edge, HTTP/1.1 and HTTP/2{more}",
+            gates=("sec.waf", "sec.unknown_host_2xx", "sec.unknown_host_400", "sec.host_allowlist", "sec.pentest"),
+            what=str(per_class),
+            needs=("hosts",),
+            injects=False,
+            nightly=per_class > 100,
+        )
+        for name, per_class, more in (("edge", 7, ""), ("edge-full", 320, ", 320 of each class"))
+    ),
     Case(
         id="server",
         family="server",
         title="what PostgreSQL shows: no plaintext, all sessions TLS",
         gates=("sec.verify_full",),
+    ),
+    *(
+        Case(id=name, family="pentest", title=title, gates=("sec.pentest",), scope=scope, injects=False, nightly=not scope)
+        for name, scope, title in (
+            ("pentest", "", "the pen-test delta: bypass, smuggling, injection, downgrade"),
+            ("pentest.sample", "sample", "the pen-test delta, in short: what is refused, in other forms"),
+        )
     ),
     *_network(),
     *_tls(),
@@ -128,6 +159,30 @@ CASES: tuple[Case, ...] = (
         )
         for name, times, nightly in (("commit-cut", 6, False), ("commit-cut-59", 59, True))
     ),
+    *(
+        Case(
+            id=f"recovery.{what}.{turn}",
+            family="recovery",
+            title=f"{title}, again and again: lengths and phases drawn by the seed",
+            gates=(gate, *ALWAYS),
+            what=what,
+            scope=str(turn),
+            nightly=True,
+        )
+        for what, gate, title in RECOVERY
+        for turn in range(1, 5)
+    ),
+    *(
+        Case(
+            id=f"schedule.{number}",
+            family="schedule",
+            title="faults that overlap, drawn by the seed",
+            gates=("res.network", *ALWAYS),
+            what=str(number),
+            nightly=True,
+        )
+        for number in range(1, 9)
+    ),
     *WIRE,
     Case(
         id="rollback",
@@ -159,12 +214,34 @@ def select(names: tuple[str, ...]) -> tuple[Case, ...]:
     """The cases that `--only` names: by their own id, a prefix of it ('network', 'C1'), one of their checks' ids, or a gate's id."""
     if not names:
         return CASES
-    return tuple(case for case in CASES if any(_named(case, name) for name in names))
+    written = tuple(scheduled(name) for name in names if name.startswith(WORD))
+    return (*written, *(case for case in CASES if any(_named(case, name) for name in names)))
+
+
+def scheduled(name: str) -> Case:
+    """The case of a schedule that is written out: 'schedule:latency@0.0-2.5+reset@1.2-2.0'. UsageError when it cannot be read."""
+    word = name.removeprefix(WORD)
+    try:
+        schedule.read(word)
+    except ValueError as error:
+        raise UsageError(f"{name}: {error}", remedy="write it as a finding does, for example schedule:latency@0.0-2.5") from error
+    return Case(
+        id=name, family="schedule", title="faults that overlap, as they are written", gates=("res.network", *ALWAYS), what=word
+    )
+
+
+def case_of(name: str) -> Case | None:
+    """The case with this id; None when there is none."""
+    return scheduled(name) if name.startswith(WORD) else BY_ID.get(name)
 
 
 def _named(case: Case, name: str) -> bool:
     if case.family == "hosts" and HOST_ROW.fullmatch(name):
         return True
+    if case.id == "pentest" and ATTACK_ROW.fullmatch(name):
+        return True
+    if case.family == "edge" and EDGE_ROW.fullmatch(name):
+        return not case.nightly or ".400." in name
     if name in {case.id, *case.gates} or case.id.startswith(f"{name}.") or name.endswith(f".{case.id}"):
         return True
     row, _, situation = name.rpartition(".")  # 'P8.start' is all forms of P8 at start; 'C13.start' is a case of its own
@@ -181,15 +258,16 @@ def known_names() -> set[str]:
 def due(case: Case, names: tuple[str, ...], profile: str) -> bool:
     """Whether a run of this profile runs it: one of the night runs in a shorter one only where it is named.
 
-    To name its gate is enough where only night runs speak for that gate.
+    To name its gate is enough where that is its own, and only night runs (and samples of them) are for that gate.
     """
     if not case.nightly or profile != "quick":
         return True
-    return any(_named(case, name) and (name not in case.gates or _by_night(name)) for name in names)
+    return any(_named(case, name) and (name not in case.gates or (name == case.gate and _by_night(name))) for name in names)
 
 
 def _by_night(gate: str) -> bool:
-    return all(one.nightly for one in CASES if gate in one.gates)
+    owned = [one for one in CASES if one.gate == gate]
+    return bool(owned) and all(one.nightly or one.scope == "sample" for one in owned)
 
 
-__all__ = ["ALWAYS", "BY_ID", "CASES", "LISTS", "Case", "due", "known_names", "lacking", "select"]
+__all__ = ["ALWAYS", "BY_ID", "CASES", "LISTS", "Case", "case_of", "due", "known_names", "lacking", "scheduled", "select"]

@@ -10,13 +10,16 @@ from chaos.checks import (
     backoff,
     commits,
     disclosure,
+    edge,
     errors,
     expiry,
     handshakes,
     hosts,
     invalid,
     latency,
+    pentest,
     pools,
+    recoveries,
     recovery,
     replicas,
     rollback,
@@ -38,10 +41,14 @@ def _hosts(history: History, limits: Limits) -> list[Finding]:
     return hosts.judge(history, policy=limits.policy)
 
 
+def _edge(history: History, limits: Limits) -> list[Finding]:
+    return edge.judge(history, policy=limits.policy)
+
+
 OUTAGE: tuple[Check, ...] = (recovery.check, invalid.check, _errors, writes.check, disclosure.plaintext)
 HELD: tuple[Check, ...] = (*OUTAGE, disclosure.cancels)
 FAMILIES: Mapping[str, tuple[Check, ...]] = {
-    **dict.fromkeys(("network", "certificate", "tls-off", "slots", "restart", "stall"), OUTAGE),
+    **dict.fromkeys(("network", "certificate", "tls-off", "slots", "restart", "stall", "schedule"), OUTAGE),
     **dict.fromkeys(("locks", "slow"), HELD),
     "cancel": (disclosure.cancels, *OUTAGE[1:]),
     "reconnect": (disclosure.check, invalid.check, _errors, disclosure.plaintext),
@@ -51,9 +58,12 @@ FAMILIES: Mapping[str, tuple[Check, ...]] = {
     "final": (backoff.final,),
     "stale": (pools.stale, _errors, disclosure.plaintext),
     "leak": (pools.leak, _errors, disclosure.plaintext),
+    "recovery": (recoveries.check, *OUTAGE[1:]),
     "commit-cut": (commits.check, _errors, disclosure.plaintext),
     "steady": (latency.check, invalid.check, _errors, writes.check, handshakes.rate, handshakes.sessions, disclosure.plaintext),
     "hosts": (_hosts, _errors, audit.check),
+    "pentest": (pentest.check,),
+    "edge": (_edge,),
     "server": (server.check,),
     "injection": (server.injection,),
     "rollback": (rollback.check,),

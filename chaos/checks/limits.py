@@ -14,7 +14,8 @@ class Limits:
     """`recovery` and `fail_fast` in seconds; `schema` is 'problem+json' or a JSON Schema; `seconds` are latency limits by gate id.
 
     `slack` is what is granted beyond `fail_fast` before a late answer counts (a timer set to exactly the limit fires after it);
-    the sender's own stalls are taken off separately.
+    the sender's own stalls are taken off separately. `accepted` are the keys of the pen-test findings that were accepted (None: no run
+    was), which says what is new; nothing critical is excused by it.
     """
 
     recovery: float = 10.0
@@ -23,6 +24,7 @@ class Limits:
     schema: str | Mapping[str, Any] | None = "problem+json"
     policy: Mapping[str, str] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
+    accepted: frozenset[str] | None = None
     rerun: str = "chaos-gate run"
     seed: int = 0
 

@@ -16,6 +16,7 @@ from chaos.config.models import (
     Config,
     Database,
     Deploy,
+    Edge,
     Environment,
     Errors,
     Flag,
@@ -33,7 +34,7 @@ from chaos.config.models import (
     Target,
     Write,
 )
-from chaos.config.placeholders import ALWAYS, DEPLOY, REQUEST, expand, names_in, slips
+from chaos.config.placeholders import ALWAYS, DEPLOY, EDGE, REQUEST, expand, names_in, slips
 from chaos.config.problems import Problem, problems, raised
 from chaos.config.rules import shown
 from chaos.errors import ConfigError, UsageError
@@ -46,6 +47,7 @@ __all__ = [
     "Config",
     "Database",
     "Deploy",
+    "Edge",
     "Environment",
     "Errors",
     "Flag",
@@ -70,7 +72,7 @@ __all__ = [
 
 _REQUESTS = ("prepare", "read", "write", "invalid")
 _KINDS = ("start", "image", "url")  # exactly one of them says what the target is
-_STARTED = ("start", "env", "setup", "cwd")  # means nothing to a target that is already running
+_STARTED = ("start", "env", "setup", "cwd", "edge")  # means nothing to a target that is already running
 
 
 def load(path: Path) -> Config:
@@ -206,13 +208,15 @@ def _known_names(target: Mapping[str, Any], candidate: Any) -> frozenset[str]:
 
 def _slips(table: Mapping[str, Any], path: tuple[str, ...], saved: frozenset[str], locator: Locator) -> Iterator[Problem]:
     """Placeholders of a [target] table that cannot be meant as they stand."""
-    known = ALWAYS | REQUEST | DEPLOY | saved
+    known = ALWAYS | REQUEST | DEPLOY | EDGE | saved
     for key, value in table.items():
         here = ALWAYS
         if key in _REQUESTS or key == "headers":
             here |= REQUEST | saved
         elif key == "deploy":
             here |= DEPLOY
+        elif key == "edge":
+            here = EDGE
         for slip in slips(value, here=here, elsewhere=known - here):
             where = (*path, key, *slip.path)
             yield Problem(locator.line(where), slip.what, slip.remedy, where, rank=0)

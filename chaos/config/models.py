@@ -250,6 +250,21 @@ class Deploy(Model):
     version_header: Token = Field(examples=['"X-Release"'])
 
 
+class Edge(Model):
+    """The team's own edge: a command that listens with TLS on {edge_port} of 127.0.0.1 and passes on to {origin_port}."""
+
+    start: Argv = Field(examples=['["caddy", "run", "--config", "edge/Caddyfile"]'])
+    env: Mapping[str, str] = Field(default={}, examples=['{ EDGE_PORT = "{edge_port}", ORIGIN_PORT = "{origin_port}" }'])
+
+    @model_validator(mode="after")
+    def _told(self) -> Edge:
+        for name, purpose in (("edge_port", "is to listen"), ("origin_port", "finds the target")):
+            if name not in names_in((self.start, self.env)):
+                what = f"neither start nor env says {{{name}}}: the edge cannot know where it {purpose}"
+                raise wrong(what, f'pass it on, for example env = {{ {name.upper()} = "{{{name}}}" }}', key="start")
+        return self
+
+
 class Target(Model):
     """The service under test: one of `start` (a command), `image` (a container) and `url` (already running)."""
 
@@ -278,6 +293,7 @@ class Target(Model):
     flags: Flags | None = None
     candidate: Target | None = None
     deploy: Deploy | None = None
+    edge: Edge | None = Field(default=None, examples=['{ start = ["./edge", "{edge_port}", "{origin_port}"] }'])
 
     _path: Path = PrivateAttr(default=Path("chaos.toml"))
     _lines: Mapping[str, int] = PrivateAttr(default_factory=dict)
@@ -293,7 +309,7 @@ class Target(Model):
         if self.start and "port" not in names_in((self.start, self.env, self.setup)):
             what = "neither start nor env says {port}: the target cannot know where it is to listen"
             raise wrong(what, 'pass it on, for example env = { PORT = "{port}" }', key="start")
-        if self.url and (idle := next((key for key in ("env", "setup") if getattr(self, key)), None)):
+        if self.url and (idle := next((key for key in ("env", "setup", "edge") if getattr(self, key)), None)):
             raise wrong(f"{idle} has no effect on a target that is already running (url)", f"remove {idle}", key=idle)
         if self.start and info.context and not self.cwd.is_dir():
             raise wrong(f"cwd is no directory: {self.cwd}", "cwd is relative to the file it stands in", key="cwd")

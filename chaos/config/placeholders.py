@@ -16,6 +16,7 @@ DATABASE = frozenset({"database_url", "pg_host", "pg_port", "pg_user", "pg_passw
 ALWAYS = DATABASE | {"port", "work_dir", "log_file"}
 REQUEST = frozenset({"unique"})
 DEPLOY = frozenset({"version"})
+EDGE = frozenset({"edge_port", "edge_cert", "edge_key", "origin_port", "work_dir"})
 
 # A dollar in front makes it the shell's. The name has the form of an identifier, which no JSON object begins with.
 _PLACEHOLDER = re.compile(r"(?<!\$)\{([A-Za-z_][A-Za-z0-9_]*)(?::([A-Za-z_][A-Za-z0-9_-]*))?\}")

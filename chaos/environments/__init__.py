@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from chaos.certs import Authority
+    from chaos.certs import Authority, Identity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +127,18 @@ class Edge(Protocol):
         """Ends it."""
 
 
+class Front(Protocol):
+    """A reverse proxy with TLS, HTTP/1.1 and HTTP/2, in front of one origin: on `port` of 127.0.0.1."""
+
+    port: int
+
+    def check(self) -> None:
+        """Raises PartFailed or TargetFailed when it died and nobody asked it to."""
+
+    def stop(self) -> None:
+        """Ends it."""
+
+
 class Runner(Spawns, Protocol):
     """Runs a target's image: the image's own command where `argv` is empty."""
 
@@ -163,3 +175,6 @@ class Environment(Protocol):
 
     def edge(self, upstreams: Mapping[str, int]) -> Edge:
         """A new edge before these upstreams (ports here by name); all requests go to the first until weights are set."""
+
+    def front(self, origin_port: int, identity: Identity) -> Front:
+        """A new edge with TLS before this port of this machine, with this certificate, which holds `localhost` among its names."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from chaos.errors import UsageError
-from chaos.evidence import schema
+from chaos.evidence import accepted, schema
 from chaos.evidence.disk import write_text, written
 from chaos.evidence.junit import junit
 
@@ -44,6 +44,7 @@ def write(
         directory.mkdir(parents=True, exist_ok=True)
     write_text(directory / "evidence.json", schema.evidence_json(run, secrets=hidden))
     store.save(run)
+    accepted.write(directory, run, secrets=hidden)
     write_text(directory / "junit.xml", junit(run, seconds=store.seconds(), secrets=hidden))
     before = _before(directory, run, previous)
     from chaos.evidence.report import report  # noqa: PLC0415  (matplotlib and jinja2: 0.7 s, and only here)

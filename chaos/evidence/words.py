@@ -110,7 +110,8 @@ def recovery(run: Run) -> str:
         return ""
     slowest = f", slowest {duration(max(back))}" if back else ""
     limit = f" (limit {duration(run.recovery_limit)})" if run.recovery_limit else ""
-    return f"serving again after {len(back)} of {plural(len(shown), 'fault')}{slowest}{limit}"
+    faults = sum(one.n for one in shown)
+    return f"serving again after {faults - sum(one.bad for one in shown)} of {plural(faults, 'fault')}{slowest}{limit}"
 
 
 def ended(run: Run) -> tuple[str, str]:

@@ -9,7 +9,20 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING
 
-from chaos.experiment import backoff, commits, faults, impostors, pools, quiet, replicas, stalls
+from chaos.experiment import (
+    backoff,
+    commits,
+    edge,
+    faults,
+    impostors,
+    pentest,
+    pools,
+    quiet,
+    recoveries,
+    replicas,
+    schedules,
+    stalls,
+)
 from chaos.experiment.core import Recording, Runner
 
 if TYPE_CHECKING:
@@ -33,18 +46,22 @@ RUNNERS: Mapping[str, Runner] = {
     "locks": faults.locks,
     "slots": faults.slots,
     "restart": faults.restart,
+    "schedule": schedules.run,
+    "recovery": recoveries.run,
     "reconnect": impostors.reconnect,
     "start": impostors.start,
     "stall": stalls.stall,
     "cancel": stalls.cancel,
     "steady": quiet.steady,
     "hosts": quiet.hosts,
+    "pentest": pentest.run,
+    "edge": edge.edge,
     "server": quiet.server,
     "injection": quiet.injection,
 }
 
 # Families whose faults write themselves down, each when it is injected. All others do so here, as a whole.
-WRITTEN = {"network", "slow", "certificate", "tls-off", "locks", "slots", "restart", "stall", "cancel"}
+WRITTEN = {"network", "slow", "certificate", "tls-off", "locks", "slots", "restart", "stall", "cancel", "schedule", "recovery"}
 
 
 def run(rig: Rig, case: Case, more: Mapping[str, Runner] | None = None) -> History:

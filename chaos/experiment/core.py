@@ -79,13 +79,14 @@ def under_fault(rig: Rig, recording: Recording, plan: Plan) -> History:
     driver.begin_clients(rig.live)
     try:
         time.sleep(BEFORE)
+        driver.witness([one for one in driver.recorder.since(recording.started) if one.kind is Kind.WRITE and one.ok])
         _window(rig, recording, plan)
         healed = recording.windows[-1].healed
-        _await_recovery(rig, healed)
+        await_recovery(rig, healed)
     finally:
         driver.end_clients()
     note_exit(rig, recording)
-    if not recording.exited and _serving(rig, healed):
+    if not recording.exited and serving(rig, healed):
         look_up_writes(rig, recording.started)
     return recording.history()
 
@@ -142,18 +143,19 @@ def _hold(rig: Rig, injected: float, plan: Plan) -> None:
     wait_for(over, 2 * longest)
 
 
-def _await_recovery(rig: Rig, healed: float) -> None:
+def await_recovery(rig: Rig, healed: float) -> None:
     """Watch until success holds (a few in a row of each kind, for `TAIL` seconds) or the time for it has passed."""
     limit = rig.config.target.database.recovery + 1.5
 
     def holds() -> bool:
         rig.check_parts()
-        return bool(rig.target.exited()) or _serving(rig, healed)
+        return bool(rig.target.exited()) or serving(rig, healed)
 
     wait_for(holds, limit + rig.driver.stalls.between(healed, now()))
 
 
-def _serving(rig: Rig, healed: float) -> bool:
+def serving(rig: Rig, healed: float) -> bool:
+    """Whether success holds since then: the last few of each kind, for `TAIL` seconds."""
     after = [one for one in rig.driver.recorder.since(healed) if one.started >= healed]
     for kind, few in ((Kind.READ, 5), (Kind.WRITE, 3)):
         if not rig.driver.samples[kind]:

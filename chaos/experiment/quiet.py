@@ -48,12 +48,13 @@ def steady(rig: Rig, case: Case, recording: Recording) -> History:
 
 
 def _send_twice(rig: Rig) -> None:
-    """What a client does that never saw the answer: the same write again, under the same idempotency key."""
+    """What a client does that never saw the answer: the same write again under the same idempotency key, later and at once."""
     for sample in rig.driver.samples[Kind.WRITE]:
         if getattr(sample.request, "idempotency_header", None):
             for _ in range(TWICE):
                 first = rig.driver.once(sample)
                 rig.driver.once(sample, unique=first.unique)
+                rig.driver.at_once(sample)
 
 
 def _undisturbed(rig: Rig) -> tuple[Connection, ...]:

@@ -31,6 +31,7 @@ T = TypeVar("T")
 
 TICK = 0.02  # s between two looks at how late this process itself is
 STALL = 0.03  # s: a tick later than this counts as the machine's fault, not the target's
+WITNESS_EVERY = 2  # of a reader's requests, one looks up a write that was acknowledged before: each fault sees at least one
 PAUSES = {Kind.READ: 0.04, Kind.WRITE: 0.08, Kind.INVALID: 0.05, Kind.LIVE: 0.25}  # s between answer and next request
 
 
@@ -99,6 +100,7 @@ class Driver:
         self._thread = threading.Thread(target=self._loop.run_forever, name="traffic", daemon=True)
         self._clients: list[Future[None]] = []
         self._running = False
+        self._witnessed: tuple[tuple[Sample, str], ...] = ()
         self._ticks: Future[None] | None = None
 
     # -- life ---------------------------------------------------------------------------------------------------------------
@@ -156,15 +158,33 @@ class Driver:
     def end_clients(self) -> None:
         """Let each client finish the request it is waiting for (bounded by the deadline), then stop."""
         self._running = False
+        self._witnessed = ()
         for client in self._clients:
             client.result(self.deadline + 5.0)
         self._clients.clear()
 
+    def witness(self, writes: Sequence[Operation], *, most: int = 3) -> None:
+        """From now on the first reader looks up `most` of these writes in turn, between its own requests: no client more.
+
+        What was acknowledged must not be missing from a good answer, whatever is broken meanwhile.
+        """
+        by_key = {sample.key: read_back_sample(sample.request, sample.key) for sample in self.samples[Kind.WRITE]}  # type: ignore[arg-type]
+        known = [(sample, one.unique) for one in writes if (sample := by_key.get(one.sample)) is not None]
+        self._witnessed = tuple(known[-most:])
+
+    def _next(self, name: str, turn: int, sample: Sample) -> tuple[Sample, str]:
+        """What a client sends in its `turn`: its own next request, or a write to be looked up."""
+        seen = self._witnessed
+        if seen and name == "reader 0" and turn % WITNESS_EVERY == WITNESS_EVERY - 1:
+            return seen[turn // WITNESS_EVERY % len(seen)]
+        return sample, ""
+
     async def _closed_loop(self, name: str, these: tuple[Sample, ...]) -> None:
-        for sample in itertools.cycle(these):
+        for turn, own in enumerate(itertools.cycle(these)):
             if not self._running:
                 return
-            done = await self._send(sample, name=name)
+            sample, unique = self._next(name, turn, own)
+            done = await self._send(sample, name=name, unique=unique)
             pause = PAUSES.get(sample.kind, 0.05)
             # A connection that is refused at once must not become a hot loop of ours.
             await asyncio.sleep(pause if done.status is not None else max(pause, 0.1))
@@ -198,6 +218,15 @@ class Driver:
     def ask(self, sample: Sample, *, name: str) -> Future[Operation]:
         """One request, recorded, without waiting for its answer."""
         return asyncio.run_coroutine_threadsafe(self._send(sample, name=name), self._loop)
+
+    def at_once(self, sample: Sample, *, times: int = 2) -> None:
+        """The same write, under the same {unique} and idempotency key, on so many connections at once."""
+        unique = uuid.uuid4().hex
+
+        async def go() -> None:
+            await asyncio.gather(*(self._send(sample, unique=unique, name="twin") for _ in range(times)))
+
+        self.call(go())
 
     def read_back(self, writes: Sequence[Operation]) -> dict[str, Operation]:
         """Ask for each write's `read_back`, four at a time; key: the write's {unique}. Writes without one are left out."""

@@ -231,4 +231,6 @@ def _leads(location: str, evil: str) -> bool:
     return evil in authority.lower()
 
 
-__all__ = ["HostNames", "Origin", "observe", "probe", "reflected"]
+recorded = _record  # of what goes through an edge, too
+
+__all__ = ["HostNames", "Origin", "observe", "probe", "recorded", "reflected"]

@@ -82,6 +82,10 @@ class _Stream:
         self.buffer = bytearray()
         self.received = 0
 
+    def until(self, deadline: float) -> None:
+        """Another deadline from now on."""
+        self._deadline = deadline
+
     def more(self) -> None:
         """Append one block to the buffer, or raise _EndedError ('closed', 'reset', 'timeout')."""
         left = self._deadline - now()
@@ -163,6 +167,40 @@ def exchange_many(
                 answers.append(answer)
             else:
                 answers.append(RawAnswer(error="unsent", started=now(), finished=now()))
+    return tuple(answers)
+
+
+def exchange_at_once(
+    address: tuple[str, int],
+    request: bytes,
+    *,
+    timeout: float,
+    quiet: float,
+    most: int = 4,
+    context: ssl.SSLContext | None = None,
+    server_name: str = "",
+) -> tuple[RawAnswer, ...]:
+    """Send bytes that may hold several requests, or none that is whole, in one segment, and read every answer that comes.
+
+    At most `most`. The first is waited for until `timeout` seconds have passed, each further one for `quiet` seconds. The last one is
+    the end: an answer without a status says how the connection stood ('closed', 'timeout', ...).
+    """
+    started = now()
+    try:
+        connected = _connect(address, started + timeout, context, server_name)
+    except (OSError, UnicodeError) as error:
+        return (RawAnswer(error=_why(error, connecting=True), started=started, finished=now()),)
+    answers: list[RawAnswer] = []
+    with contextlib.closing(connected):
+        stream = _Stream(connected, started + timeout)
+        sent = request
+        while len(answers) < most:
+            answer, _ = _one(connected, stream, sent, started + timeout)
+            answers.append(answer)
+            if answer.status is None or answer.error or answer.status == 101:
+                break
+            sent = b""
+            stream.until(now() + quiet)
     return tuple(answers)
 
 

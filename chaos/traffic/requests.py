@@ -136,9 +136,7 @@ async def send(
             body = text[:BODY_KEPT]
     finished = now()
     expected = sample.request.accepts
-    found, form = (
-        multiplicity(text, unique) if sample.kind is Kind.READ_BACK and status is not None and status < 300 else (-1, "")
-    )
+    found, form = _found(sample.kind, text, unique) if status is not None and 200 <= status < 300 else (-1, "")
     return Operation(
         kind=sample.kind,
         method=request.method,
@@ -179,6 +177,25 @@ async def _within(deadline: float, work: Coroutine[object, object, T], stalled: 
         task.cancel()
 
 
+def _found(kind: Kind, text: str, unique: str) -> tuple[int, str]:
+    """What a good answer holds: how often a write (to its read_back), how many records (to a read), else (-1, '')."""
+    if kind is Kind.READ_BACK:
+        return multiplicity(text, unique)
+    return (records(text), "records") if kind is Kind.READ else (-1, "")
+
+
+def records(text: str) -> int:
+    """How many records an answer lists: the elements of a JSON array, or of the only one in an object; -1 when it is no list."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return -1
+    lists = [value] if isinstance(value, list) else []
+    if isinstance(value, dict):
+        lists = [one for one in value.values() if isinstance(one, list)]
+    return len(lists[0]) if len(lists) == 1 else -1
+
+
 def multiplicity(text: str, unique: str) -> tuple[int, str]:
     """How often a write is in the answer to its read_back, and how that was counted.
 
@@ -188,7 +205,7 @@ def multiplicity(text: str, unique: str) -> tuple[int, str]:
     """
     try:
         value = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text.count(unique), "text"
     members = value.values() if isinstance(value, dict) else ()
     lists = [value] if isinstance(value, list) else [one for one in members if isinstance(one, list)]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import posixpath
 import sys
 from dataclasses import replace
 from functools import partial
@@ -133,6 +134,44 @@ def refuses_hosts_with_403(settings):
     return build_app(settings, rendered=rendered)
 
 
+PROVIDER = "/provider/v1/items"
+
+
+def past_the_rules(settings, trusted):
+    """Requests that `trusted` takes for somebody else's business get the rights of a provider, and the plain path."""
+    app = build_app(settings)
+    inner = app.gate
+
+    async def gate(scope, receive, send):
+        if scope["type"] == "http" and trusted(scope):
+            headers = [*scope["headers"], (b"x-api-key", b"demo-provider-key")]
+            scope = {**scope, "path": PROVIDER, "raw_path": PROVIDER.encode(), "headers": headers}
+        await inner(scope, receive, send)
+
+    return replace(app, gate=gate)
+
+
+def rights_by_raw_path(settings):
+    def trusted(scope):
+        return scope["path"] != PROVIDER and posixpath.normpath(scope["path"].replace("//", "/")) == PROVIDER
+
+    return past_the_rules(settings, trusted)
+
+
+def rights_by_method_override(settings):
+    def trusted(scope):
+        return scope["path"] == PROVIDER and (b"x-http-method-override", b"OPTIONS") in scope["headers"]
+
+    return past_the_rules(settings, trusted)
+
+
+def rights_by_forwarded_address(settings):
+    def trusted(scope):
+        return scope["path"] == PROVIDER and (b"x-forwarded-for", b"127.0.0.1") in scope["headers"]
+
+    return past_the_rules(settings, trusted)
+
+
 def not_found_in_plain_text(settings):
     def rendered(problem, request_id):
         if problem.status == 404:
@@ -188,6 +227,9 @@ DEFECTS = {
         dies_with_its_database,
         outside_the_gate,
         refuses_hosts_with_403,
+        rights_by_raw_path,
+        rights_by_method_override,
+        rights_by_forwarded_address,
         not_found_in_plain_text,
         status_member_lies,
         asks_the_database_before_it_validates,

@@ -1,5 +1,6 @@
 """More of the reference service with one thing changed: what only shows under TLS failures, a full pool, in the log, in the data."""
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -40,6 +41,9 @@ DEFECTS = {
     "asks_the_database_before_it_reads_the_body": ("rel.no_400_to_500", "invalid.network.refused.pooled", ()),
     "acknowledges_and_forgets": ("res.durability", "writes.network.refused.pooled", ()),
     "ignores_the_idempotency_key": ("res.durability", "writes.steady", ("steady",)),
+    "looks_the_key_up_first": ("res.durability", "writes.steady", ("steady",)),
+    "lists_nothing_in_an_outage": ("res.durability", "writes.network.refused.pooled", ()),
+    "answers_from_an_old_copy_in_an_outage": ("res.durability", "writes.network.refused.pooled", ()),
     "every_query_takes_its_time": ("rel.p95", "p95.steady", ("steady",)),
 }
 
@@ -64,6 +68,32 @@ def test_nothing_changed_is_clear(suite):
     result = planted(suite, "none", (*SAMPLE, "pool.locks", "tls.untrusted", "P1.reconnect"))
     assert result.failed == set(), result.open_checks
     assert (result.code, result.evidence["verdict"]) == (0, "CLEAR"), result.shown
+
+
+OVERLAP = "schedule:latency@0.0-2.5+certificate@1.0-2.6"
+
+
+def test_a_schedule_that_fails_is_made_smaller(suite):
+    """The certificate alone is enough: what is printed is the smallest schedule, and one command for it."""
+    result = planted(suite, "exits_on_a_bad_certificate", (OVERLAP,))
+    assert result.failed == {"res.network"}, result.open_checks
+    (check,) = [one for one in result.evidence["checks"] if one["id"] == OVERLAP]
+    smallest = re.search(r"--only (\S+) --seed 1$", check["rerun"])[1]
+    assert re.fullmatch(r"schedule:certificate@0\.0-\d\.\d", smallest), check
+    assert smallest.removeprefix("schedule:") in check["detail"]
+
+
+def test_outages_again_and_again(suite):
+    result = planted(suite, "never_reconnects", ("recovery.network.1",))
+    assert result.failed == {"res.network"}, result.open_checks
+    assert "never" in result.failed_checks["recovery.network.1"]
+
+
+def test_a_healthy_one_comes_through_both(suite):
+    result = planted(suite, "none", (OVERLAP, "recovery.pool.1"))
+    assert (result.code, result.failed) == (0, set()), result.open_checks
+    written = json.loads((result.directory / "schedule.json").read_text(encoding="utf-8"))
+    assert {"experiment": OVERLAP, "times": 1, "schedule": OVERLAP.removeprefix("schedule:")} in written["experiments"]
 
 
 def test_every_defect_is_tried():

@@ -19,3 +19,15 @@ def test_restart(prove, case):
 def test_stall(prove, case):
     """A server that accepts connections and falls silent at one place of their start."""
     prove(case)
+
+
+@pytest.mark.families("recovery")
+def test_recovery(prove, case):
+    """Outage after outage, of lengths and at moments that nobody chose."""
+    prove(case)
+
+
+@pytest.mark.families("schedule")
+def test_schedule(prove, case):
+    """Faults that overlap."""
+    prove(case)

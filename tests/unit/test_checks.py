@@ -2,7 +2,7 @@
 
 import pytest
 
-from chaos.checks import Limits, audit, invalid, judge, latency, recovery, rollback, server, writes
+from chaos.checks import Limits, audit, invalid, judge, latency, recoveries, recovery, rollback, server, writes
 from chaos.model import Effect, History, Kind, Operation, Outcome, Window
 
 LIMITS = Limits(recovery=10, fail_fast=5, schema=None, seconds={"rel.p95": 0.12, "rel.p99": 0.3})
@@ -128,6 +128,43 @@ class TestInvalid:
         assert invalid.check(history(*GOOD), LIMITS) is None
 
 
+class TestRecoveries:
+    """Outages at T, T + 10, T + 20, ..., each two seconds long."""
+
+    def check(self, *after, limits=LIMITS, took=True):
+        effect = Effect(took=took, seen="refused")
+        windows = [
+            Window(fault="x", scope="", injected=T + 10 * i, healed=T + 10 * i + 2, effect=effect) for i in range(len(after))
+        ]
+        seen = [op(at=10 * i + 1, status=503) for i in range(len(after))]
+        for i, seconds in enumerate(after):
+            seen += [op(at=10 * i + 2 + k / 2, status=200 if k / 2 >= seconds else 503) for k in range(12)]
+        facts = {"family": "recovery"}
+        return recoveries.check(history(*seen, windows=tuple(windows), experiment="recovery.network.1", facts=facts), limits)
+
+    def test_all_in_time(self):
+        found = self.check(0.5, 1.0, 3.0)
+        assert (found.outcome, found.n, found.bad) == (Outcome.PASS, 3, 0)
+        assert found.measured == pytest.approx(3.01)
+        assert "at least 36.8%" in found.detail
+
+    def test_one_never(self):
+        found = self.check(0.5, 99.0, 1.0)
+        assert (found.outcome, found.n, found.bad) == (Outcome.FAIL, 3, 1)
+        assert "1 never" in found.detail
+
+    def test_one_too_late(self):
+        limits = Limits(recovery=2, fail_fast=5, schema=None)
+        assert self.check(0.5, 4.0, limits=limits).outcome is Outcome.FAIL
+
+    def test_the_next_outage_is_not_this_ones(self):
+        assert self.check(*[0.5] * 59).outcome is Outcome.PASS
+        assert "at least 95.0%" in self.check(*[0.5] * 59).detail
+
+    def test_what_did_not_strike_says_nothing(self):
+        assert self.check(0.5, 0.5, took=False).outcome is Outcome.INCONCLUSIVE
+
+
 class TestWrites:
     ONCE = {"once.write[0]": "1"}
 
@@ -167,6 +204,41 @@ class TestWrites:
 
     def test_nothing_looked_up(self):
         assert self.check(self.write("a")).outcome is Outcome.INCONCLUSIVE
+
+    def test_a_good_answer_in_the_outage_without_what_was_written_before_it(self):
+        before = op(Kind.WRITE, at=-0.9, status=201, unique="a")
+        found = self.check(before, op(Kind.READ_BACK, at=1, unique="a", occurrences=0), self.shown("a", 1))
+        assert found.outcome is Outcome.FAIL
+        assert "1 good answers without a write" in found.detail
+
+    @pytest.mark.parametrize(
+        "back",
+        [
+            op(Kind.READ_BACK, at=1, status=503, unique="a", occurrences=-1),  # an error is honest
+            op(Kind.READ_BACK, at=1, unique="a", occurrences=1),
+            op(Kind.READ_BACK, at=-0.8, unique="a", occurrences=0),  # on its way still, and nothing was broken yet
+        ],
+    )
+    def test_what_is_no_denial(self, back):
+        before = op(Kind.WRITE, at=-0.9, status=201, unique="a")
+        assert self.check(before, back, self.shown("a", 1)).outcome is Outcome.PASS
+
+    def test_what_was_denied_and_never_shown_again_is_lost_once(self):
+        before = op(Kind.WRITE, at=-0.9, status=201, unique="a")
+        found = self.check(before, op(Kind.READ_BACK, at=1, unique="a", occurrences=0), self.shown("a", 0))
+        assert (found.outcome, found.bad) == (Outcome.FAIL, 1)
+
+    def test_an_empty_list_in_the_outage(self):
+        listed = [op(at=at, occurrences=count) for at, count in ((-0.5, 3), (1, 0), (3, 4))]
+        found = writes.check(history(*listed), LIMITS)
+        assert found.outcome is Outcome.FAIL
+        assert "empty list" in found.detail
+
+    @pytest.mark.parametrize(
+        "seen", [((-0.5, 0), (1, 0), (3, 4)), ((-0.5, 3), (1, 0), (3, 0)), ((-0.5, 3), (1, 2), (3, 3)), ((1, 0),)]
+    )
+    def test_a_list_that_is_empty_at_other_times_too(self, seen):
+        assert writes.check(history(*(op(at=at, occurrences=count) for at, count in seen)), LIMITS) is None
 
 
 class TestLatency:

@@ -11,6 +11,9 @@ LAYERS = {
     "errors": set(),
     "statistics": {"model"},
     "retries": {"model"},
+    "sequential": set(),
+    "comparison": {"model", "statistics"},
+    "hours": {"statistics"},
     "watchdog": set(),
     "defect": set(),
     "processes": {"errors", "watchdog"},
@@ -27,6 +30,7 @@ LAYERS = {
     "rig": BASE | EDGES | {"checks", "paths"},
     "cases": BASE | EDGES,
     "experiment": BASE | EDGES | {"checks", "rig", "paths", "cases"},
+    "shrinking": {"faults"},
     "matrix": BASE | EDGES | {"checks"},
     "rollout": BASE | EDGES | {"checks", "rig", "paths", "cases", "experiment", "gates"},
 }

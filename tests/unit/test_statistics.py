@@ -66,3 +66,21 @@ def test_design_effect_of_bursts():
     assert st.design_effect([(0, 100)] * 10) == 1.0
     assert st.design_effect([(1, 100)] * 10) == 1.0
     assert st.design_effect([(10, 100)] + [(0, 100)] * 9) > 5
+
+
+def test_episodes():
+    assert st.episodes([]) == []
+    assert st.episodes([0.0, 1.0, 59.0, 200.0, 201.0]) == [3, 2]
+
+
+def test_the_episodes_own_bound():
+    assert st.upper_of_episodes([], 2995) == pytest.approx(0.001, rel=0.01)  # the rule of three
+    assert st.upper_of_episodes([30], 10_000) > st.upper(30, 10_000)  # one burst says little about how often there is one
+    assert st.wider([(0, 100)] * 30, []) == pytest.approx(st.upper(0, 3000), rel=0.01)
+
+
+def test_error_budget():
+    """0.075 % of errors over 48 hours is 5 % of a month's budget (statistics.md, Error budget)."""
+    a_month, two_days = 30 * 24, 48
+    assert st.burn(0.00075 * two_days, a_month) == pytest.approx(0.05)
+    assert st.burn(1, 0) == 0.0

@@ -19,6 +19,7 @@ from chaos.environments.docker.containers import Containers, Plan
 from chaos.environments.docker.labels import finish, labels, remove, sweep
 from chaos.environments.docker.postgres import ContainerPostgres
 from chaos.environments.local.edge import CaddyEdge, find_caddy
+from chaos.environments.local.front import Front, caddy
 from chaos.environments.local.server import ToxiproxyServer
 from chaos.errors import CleanupFailed
 from chaos.processes import free_port
@@ -26,7 +27,7 @@ from chaos.processes import free_port
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
-    from chaos.certs import Authority
+    from chaos.certs import Authority, Identity
     from chaos.environments.docker.containers import Running
     from chaos.environments.docker.engine import Engine
     from chaos.processes import Reaper
@@ -221,7 +222,7 @@ class DockerEnvironment:
         self._network = ""
         self._postgres: ContainerPostgres | None = None
         self._toxiproxy: ToxiproxyServer | None = None
-        self._edges: list[CaddyEdge] = []
+        self._edges: list[CaddyEdge | Front] = []
 
     def start(self) -> None:
         """Makes PostgreSQL and Toxiproxy ready, side by side; PartMissing or PartFailed otherwise, with nothing left running."""
@@ -345,6 +346,18 @@ class DockerEnvironment:
             edge = CaddyEdge(upstreams, reaper=self._reaper, directory=directory, program=str(find_caddy()))
         self._edges.append(edge)
         return edge
+
+    def front(self, origin_port: int, identity: Identity) -> Front:
+        """A new edge with TLS before this port, which is one of this machine: on a bridge it is a process here too."""
+        assert self._containers is not None
+        directory = Path(tempfile.mkdtemp(prefix="front-", dir=self.run_dir))
+        if self._containers.network == "host":
+            programs = _Programs(self._containers, image(self._settings, "edge_image"), shared=[directory])
+            front = caddy(origin_port, identity, reaper=programs, directory=directory, program="caddy")
+        else:
+            front = caddy(origin_port, identity, reaper=self._reaper, directory=directory)
+        self._edges.append(front)
+        return front
 
     def runner(self, name: str) -> ImageRunner:
         """What runs the target's image beside the database."""

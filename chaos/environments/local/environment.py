@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 from chaos.environments import Reach
 from chaos.environments.local import installation, template, toxiproxy
 from chaos.environments.local.edge import CaddyEdge
+from chaos.environments.local.front import Front, caddy
 from chaos.environments.local.postgres import Postgres
 from chaos.environments.local.server import ToxiproxyServer
 from chaos.errors import CleanupFailed, PartFailed, UsageError
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from subprocess import Popen
 
-    from chaos.certs import Authority
+    from chaos.certs import Authority, Identity
     from chaos.environments.local.installation import Installation
     from chaos.processes import Reaper
 
@@ -73,7 +74,7 @@ class LocalEnvironment:
         self._home: Path | None = None
         self._toxiproxy: ToxiproxyServer | None = None
         self._postgres: Postgres | None = None
-        self._edges: list[CaddyEdge] = []
+        self._edges: list[CaddyEdge | Front] = []
 
     def start(self) -> None:
         """Makes PostgreSQL and Toxiproxy ready, side by side; PartMissing or PartFailed otherwise, with nothing left running."""
@@ -152,6 +153,13 @@ class LocalEnvironment:
         edge = CaddyEdge(upstreams, reaper=self._reaper, directory=directory)
         self._edges.append(edge)
         return edge
+
+    def front(self, origin_port: int, identity: Identity) -> Front:
+        """A new edge with TLS before this port; see `chaos.environments.Environment`."""
+        directory = Path(tempfile.mkdtemp(prefix="front-", dir=self.run_dir))
+        front = caddy(origin_port, identity, reaper=self._reaper, directory=directory)
+        self._edges.append(front)
+        return front
 
     def runner(self, image: str) -> NoReturn:
         """UsageError: no image runs without an engine."""

@@ -14,8 +14,8 @@ from chaos.errors import PartFailed, UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from chaos.certs import Authority
-    from chaos.environments import ControlledDatabase, Edge, Runner
+    from chaos.certs import Authority, Identity
+    from chaos.environments import ControlledDatabase, Edge, Front, Runner
 
 OURS = "chaos-gate-"  # how the toxics of every run are called, ours or another's: see chaos.faults.toxiproxy
 _ANYWHERE = {"", "0.0.0.0", "::"}  # noqa: S104  (what a proxy that listens everywhere says; nothing is bound here)
@@ -99,6 +99,10 @@ class RemoteEnvironment:
     def edge(self, upstreams: Mapping[str, int]) -> Edge:
         """Not ours."""
         self._not_ours(f"an edge before {len(upstreams)} upstreams")
+
+    def front(self, origin_port: int, identity: Identity) -> Front:
+        """Not ours."""
+        self._not_ours(f"an edge with the certificate {identity.name!r} before port {origin_port}")
 
     def _not_ours(self, what: str) -> NoReturn:
         raise UsageError(

@@ -5,12 +5,14 @@ Nothing of the service is copied: each defect goes in through one of its seams (
 
 import argparse
 import asyncio
+import json
 import os
 import re
 import sys
 import traceback
 from dataclasses import dataclass, replace
 
+from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
@@ -272,16 +274,17 @@ def shows_a_stack_trace(settings):
 
 @dataclass(frozen=True)
 class _Changed:
-    """/api/items, where POST goes through `created(items, request)`; everything else is the service's own."""
+    """/api/items, where one method goes through `created(items, request)`; everything else is the service's own."""
 
     settings: Settings
     created: object
+    method: str = "POST"
 
     def __call__(self, database):
         items = Items(database, self.settings)
 
         async def collection(request):
-            return await (self.created(items, request) if request.method == "POST" else items.collection(request))
+            return await (self.created(items, request) if request.method == self.method else items.collection(request))
 
         return [Route("/api/items", collection, methods=["GET", "POST"])]
 
@@ -311,6 +314,55 @@ def acknowledges_and_forgets(settings):
 @defect
 def ignores_the_idempotency_key(settings):
     return _rewritten(build_app(settings), lambda headers: [(n, v) for n, v in headers if n != b"idempotency-key"])
+
+
+@defect
+def looks_the_key_up_first(settings):
+    """The key is looked up, and remembered when all is done: later repetitions are seen, one at the same time is not."""
+    known = {}
+
+    async def created(items, request):
+        key = request.headers.get("idempotency-key")
+        if key in known:
+            return JSONResponse(known[key], status_code=201)
+        headers = [(name, value) for name, value in request.scope["headers"] if name != b"idempotency-key"]
+        answer = await items.collection(Request({**request.scope, "headers": headers}, request.receive))
+        if answer.status_code == 201 and key:
+            known[key] = json.loads(answer.body)
+        return answer
+
+    return build_app(settings, more_routes=_Changed(settings, created))
+
+
+@defect
+def lists_nothing_in_an_outage(settings):
+    """200 and an empty list, where the database cannot be asked."""
+
+    async def listed(items, request):
+        try:
+            return await items.collection(request)
+        except Unavailable:
+            return JSONResponse({"items": []})
+
+    return build_app(settings, more_routes=_Changed(settings, listed, "GET"))
+
+
+@defect
+def answers_from_an_old_copy_in_an_outage(settings):
+    """200 with what was listed some time ago, so that what was written since is missing."""
+    copy = []
+
+    async def listed(items, request):
+        name = request.query_params.get("name")
+        try:
+            answer = await items.collection(request)
+            if not copy and name is None:
+                copy.extend(json.loads(answer.body)["items"])
+        except Unavailable:
+            return JSONResponse({"items": [one for one in copy if name in {None, one["name"]}]})
+        return answer
+
+    return build_app(settings, more_routes=_Changed(settings, listed, "GET"))
 
 
 def main():

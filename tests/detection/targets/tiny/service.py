@@ -48,6 +48,11 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
     def do_GET(self):
+        if "Transfer-Encoding" in self.headers or "Content-Length" in self.headers:
+            if MODE == "length-over-chunks":
+                self.rfile.read(int(self.headers["Content-Length"] or 0))
+            else:
+                self.close_connection = True  # nobody reads it, so no other request may follow it
         try:
             if self.path == "/one":
                 with POOL.connection() as connection:

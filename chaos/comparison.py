@@ -1,0 +1,88 @@
+"""Two releases beside each other: ratios of quantiles and of rates, with bounds that know how requests hang together.
+
+Pure; random numbers come from a seed. One-sided 95 % unless said.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from chaos.model import Outcome
+from chaos.statistics import ALPHA
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+REPLICATES = 400
+FEWEST = 20  # blocks an arm, and buckets of a baseline, below which nothing is said
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """A ratio of candidate to baseline, with its one-sided bounds. `why` says what was missing when there is none."""
+
+    value: float
+    low: float
+    high: float
+    why: str = ""
+
+
+def quantile_ratio(
+    baseline: Sequence[Sequence[float]], candidate: Sequence[Sequence[float]], q: float, *, seed: int = 1, alpha: float = ALPHA
+) -> Ratio:
+    """How much longer the candidate's `q` quantile is, from blocks of latencies (seconds), each block a stretch of time.
+
+    Whole blocks are drawn again, with replacement, an arm at a time (block bootstrap: Künsch, 1989), because neighbours hang together.
+    Interleave the arms (A-B-B-A), else what the machine did meanwhile is the difference. The bounds are percentiles of ln ratio.
+    """
+    if min(len(baseline), len(candidate)) < FEWEST:
+        return Ratio(math.nan, 0.0, math.inf, f"needs {FEWEST} blocks an arm, there are {len(baseline)} and {len(candidate)}")
+    import numpy as np  # noqa: PLC0415  (0.1 s to import)
+
+    rng = np.random.default_rng(seed)
+    arms = [[np.asarray(block, dtype=float) for block in arm if len(block)] for arm in (baseline, candidate)]
+    if min(map(len, arms)) < FEWEST:
+        return Ratio(math.nan, 0.0, math.inf, "too many blocks are empty")
+
+    def drawn(arm: list[np.ndarray]) -> float:
+        return float(np.quantile(np.concatenate([arm[i] for i in rng.integers(0, len(arm), len(arm))]), q))
+
+    value = math.log(float(np.quantile(np.concatenate(arms[1]), q)) / float(np.quantile(np.concatenate(arms[0]), q)))
+    logs = np.array([math.log(drawn(arms[1]) / drawn(arms[0])) for _ in range(REPLICATES)])
+    low, high = np.quantile(logs, [alpha, 1 - alpha])
+    return Ratio(math.exp(value), math.exp(float(low)), math.exp(float(high)))
+
+
+def within(ratio: Ratio, limit: float) -> Outcome:
+    """Whether the candidate is at most `limit` times the baseline: 1.05 for 'within 5 %', 1.15 for a canary's P95."""
+    if ratio.why:
+        return Outcome.INCONCLUSIVE
+    if ratio.low > limit:
+        return Outcome.FAIL
+    return Outcome.PASS if ratio.high <= limit else Outcome.INCONCLUSIVE
+
+
+def rate_ratio(buckets: Sequence[tuple[float, float]], seen: float, exposure: float, *, alpha: float = ALPHA) -> Ratio:
+    """How many times the baseline's rate `seen` events in `exposure` are; `buckets` are the baseline's (events, exposure).
+
+    Unknown hosts come in waves of scanners: their counts vary more than a Poisson's. The baseline is taken for negative binomial, its
+    dispersion by moments (Anscombe, 1950), and so is what was seen: log-normal bounds with both variances.
+    """
+    known = [(events, size) for events, size in buckets if size > 0]
+    if len(known) < FEWEST:
+        return Ratio(math.nan, 0.0, math.inf, f"needs {FEWEST} buckets of the baseline, there are {len(known)}")
+    if exposure <= 0:
+        return Ratio(math.nan, 0.0, math.inf, "nothing was observed")
+    total, whole = sum(events for events, _ in known), sum(size for _, size in known)
+    rate = (total + 0.5) / whole
+    spread = sum((events - rate * size) ** 2 - rate * size for events, size in known)
+    dispersion = max(0.0, spread / sum((rate * size) ** 2 for _, size in known))
+    value = (seen + 0.5) / exposure / rate
+    mean = rate * exposure
+    variance = 1 / (total + 0.5) + dispersion / len(known) + 1 / max(mean, 0.5) + dispersion
+    from scipy.stats import norm  # noqa: PLC0415
+
+    width = float(norm.ppf(1 - alpha)) * math.sqrt(variance)
+    return Ratio(value, value * math.exp(-width), value * math.exp(width))
