@@ -58,6 +58,14 @@ HOW = {
     "locks": "All tables are locked; requests are added until no more sessions of the target come to wait; then released.",
     "slots": "The target's sessions are closed and every slot of the server is taken; then released.",
     "restart": "PostgreSQL is stopped, and started again.",
+    "life": "Traffic runs; it is done to the real PostgreSQL (SIGKILL, archive recovery, pg_basebackup and pg_ctl promote, a full file "
+    "system, locks, triggers that lead into deadlocks); PostgreSQL's log or a session of our own proves it; it is mended.",
+    "cross": "Traffic runs, or rests; Toxiproxy breaks the path in one direction while connections are new, idle, or have queries in "
+    "flight (held by locks, and let go into it), for a moment or for longer than the deadlines; the wire counts bytes.",
+    "flapping": "Traffic runs; the proxy is disabled and enabled a dozen times, on a seeded schedule; then it stays up.",
+    "replica": "Two instances, each on a path of its own; the first one's becomes a black hole; the second must not notice.",
+    "bouncer": "The target's address leads to PgBouncer in transaction mode; PostgreSQL behind it crashes, or an impostor is there.",
+    "starting": "A second instance is started while its database recovers or is slow; then it is well. It has to serve.",
     "start": "A second instance of the target is started where it has never met anything but the impostor. The wire records how far "
     "each of its connections goes: it has to give up before its StartupMessage, in every one.",
     "reconnect": "The target's connections are cut; when it comes back it meets the impostor. The wire records how far it goes.",
@@ -72,7 +80,21 @@ HOW = {
     "edge": "An edge with TLS (our Caddy, or [target.edge]) stands in front of the running target, a relay of ours between the two: "
     "the catalogue over HTTP/1.1 and HTTP/2, each answer attributed by what the relay saw. Then cache poisoning, without the edge too.",
     "rollback": "The target with a wrong CA file is put behind the edge as a bad release; `chaos-gate rollback` has to end it.",
+    "corpus-sample": "A seeded sample of the corpus, each request twice while the wire counts what the database moves; then once more "
+    "with connections to the database refused. What flipped is asked again under the same fault, and made smaller.",
+    "corpus-steady": "[[target.invalid]], requests made from [target.openapi] and recorded 4xx (--shadow), each twice, alone, "
+    "while the wire counts what the database moves. What its own description forbids gets no 5xx.",
+    "corpus-fault": "All requests that were refused in the steady state, under one fault: first those that need no database, then the "
+    "others. What flipped is asked again under the same fault, and made smaller.",
+    "corpus-candidate": "The corpus on [target.candidate], beside the baseline; what differs is asked again on both.",
     "rotation": "the commands of docs/certificate-rotation-sop.md, with two instances of the target under load",
+    "contract": "The candidate is started beside the baseline, on one database; both are asked the same, several times and in turns. "
+    "Their descriptions are compared by oasdiff, their answers by status, media type, headers and the shape of their JSON.",
+    "logs": "Requests with ids of their own, refused hosts, and private values in headers, queries and bodies; then the log is read.",
+    "logs-fault": "The same while PostgreSQL shows a certificate of nobody's: errors are logged more freely than answers.",
+    "metrics": "Good requests, wrong ones, refused hosts and a crawler between two scrapes: each panel's metric has to move with them.",
+    "metrics-tls": "PostgreSQL shows a certificate of nobody's between two scrapes, and one in between has to be answered.",
+    "metrics-pool": "All tables are locked; the gauge of the pool has to show it.",
     "expiry": "the exported alerting rules in promtool and in a Prometheus server, on what the certificate exporter says",
 }
 

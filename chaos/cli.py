@@ -88,9 +88,12 @@ config_option = click.option(
     "-n", "--workers", type=click.IntRange(1, 64), help="environments side by side (default: [run].workers, else by cores)"
 )
 @click.option("--backend", type=click.Choice(["auto", "local", "docker"]), default="auto", show_default=True)
+@click.option(
+    "--shadow", metavar="FILE", help="an access log (Caddy, nginx, AWS ALB, HAR): its 4xx of GET and HEAD are asked as well"
+)
 @click.option("--json", "as_json", is_flag=True, help="evidence.json on stdout, and nothing else; people read stderr")
 @click.option("--plan", is_flag=True, help="only say what would be broken, whom it reaches and for how long; inject nothing")
-def run(*, given: str | None, workers: int | None, as_json: bool, plan: bool, **options: Any) -> None:
+def run(*, given: str | None, workers: int | None, as_json: bool, plan: bool, shadow: str | None, **options: Any) -> None:
     """Start everything, break things, and end with a verdict and an evidence directory.
 
     A run that ends early (exit 4, 130) writes its evidence too, and --json prints it. Only when no evidence could be written, or
@@ -106,6 +109,10 @@ def run(*, given: str | None, workers: int | None, as_json: bool, plan: bool, **
         check_names(options["only"])
         sys.exit(show(given, options["only"], options["profile"], as_json=as_json))
 
+    if shadow:
+        from chaos.traffic.access_log import hand_over  # noqa: PLC0415
+
+        hand_over(Path(shadow))
     command = " ".join(["chaos-gate", *sys.argv[1:]])
     sys.exit(execute(Request(given=given, command=command, **options), workers=workers, as_json=as_json))
 

@@ -228,7 +228,8 @@ class Collector:
             self.error.__dict__["exit_code"] = raw["exit"]
             self._end_workers()  # the others would only meet the same, or prove what is not a whole any more
         for raw in told["findings"]:
-            finding = Finding(**{**raw, "outcome": Outcome(raw["outcome"]), "examples": tuple(raw["examples"])})
+            lists = {"examples": tuple(raw["examples"]), "groups": tuple((what, count) for what, count in raw["groups"])}
+            finding = Finding(**{**raw, **lists, "outcome": Outcome(raw["outcome"])})
             self.findings.append(finding)
             if finding.outcome is Outcome.FAIL and self.screen is not None:
                 self.screen.failure(finding)

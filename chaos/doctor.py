@@ -58,6 +58,7 @@ def _looks(given: str | None) -> Iterator[Look]:
     yield _try("Toxiproxy", _toxiproxy)
     yield _try("Caddy", _caddy)
     yield _prometheus()
+    yield _oasdiff()
     yield _disk("disk", Path(tempfile.gettempdir()))
     yield _ram()
     yield _try("ports", _ports)
@@ -105,6 +106,19 @@ def _prometheus() -> Look:
         "note",
         "not there: the first nightly run builds it (3 minutes), for the alert on certificates that end",
         "apt-get install prometheus, or python -m chaos.environments.local.prometheus",
+    )
+
+
+def _oasdiff() -> Look:
+    from chaos.environments.local import oasdiff  # noqa: PLC0415
+
+    if (found := oasdiff.find()) is not None:
+        return Look("oasdiff", "ok", str(found))
+    return Look(
+        "oasdiff",
+        "note",
+        "not there: the first nightly run with [target.candidate] builds it (1 minute), to compare OpenAPI descriptions",
+        "python -m chaos.environments.local.oasdiff",
     )
 
 

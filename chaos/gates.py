@@ -9,12 +9,13 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from chaos.errors import UsageError
-from chaos.model import Finding, GateResult, Outcome, Verdict, worst
+from chaos.model import UNCOUNTED, Finding, GateResult, Outcome, Verdict, worst
 from chaos.statistics import ALPHA, judge_rate, lower, needed_after, upper
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
+GROUPS = 4  # told in a gate's own reason; the report has all
 PROFILES = ("quick", "nightly", "soak")
 
 
@@ -68,6 +69,8 @@ def _override(gate: Gate, value: float) -> Gate:
     if gate.rule in {"rate", "worst_class"}:
         good = gate.threshold.startswith(">=")
         return replace(gate, limit=(100 - value if good else value) / 100, threshold=f"{'>=' if good else '<='} {value:g} %")
+    if gate.id == "sec.logs":
+        return replace(gate, limit=value, threshold=f"holds, kept for {value:g} days")
     if gate.id == "sec.cert_expiry":
         return replace(gate, limit=value, threshold=f"fires at <= {value:g} days")
     return replace(gate, limit=value, threshold=f"<= {value:g}" + (" s" if gate.rule == "duration" else ""))
@@ -163,7 +166,28 @@ def _rate(gate: Gate, found: Sequence[Finding], base: GateResult) -> GateResult:
     if n == 0:
         return replace(base, reason=found[0].detail)
     deff = n / sum(one.n / one.deff for one in found if one.n)
-    return _bounded(gate, bad, n, f"{bad:,} of {n:,} {_bad(gate)}", base, deff=deff)
+    result = _bounded(gate, bad, n, f"{bad:,} of {n:,} {_bad(gate)}", base, deff=deff)
+    told = _told(found, gate.id)
+    return replace(result, reason=f"{result.reason}: {told}") if told else result
+
+
+def grouped(findings: Iterable[Finding], gate: str) -> tuple[tuple[str, int, int], ...]:
+    """What a gate's findings have in common, over the whole run: (what, how often, in how many experiments), the commonest first."""
+    times: dict[str, int] = {}
+    where: dict[str, set[str]] = {}
+    for finding in findings:
+        for what, count in finding.groups if finding.gate == gate else ():
+            times[what] = times.get(what, 0) + count
+            where.setdefault(what, set()).add(finding.experiment or finding.check)
+    return tuple((what, count, len(where[what])) for what, count in sorted(times.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _told(found: Sequence[Finding], gate: str) -> str:
+    """The commonest groups of what is counted, as a sentence; '' without any."""
+    groups = [one for one in grouped(found, gate) if not one[0].endswith(UNCOUNTED)]
+    said = [f"{what}, {count:,} times in {where} experiment{'' if where == 1 else 's'}" for what, count, where in groups[:GROUPS]]
+    said += [f"and {len(groups) - GROUPS} more"] if len(groups) > GROUPS else []
+    return "; ".join(said)
 
 
 def _worst_class(gate: Gate, found: Sequence[Finding], base: GateResult) -> GateResult:

@@ -185,6 +185,9 @@ class History:
     facts: dict[str, str] = field(default_factory=dict)
 
 
+UNCOUNTED = ", not counted"  # how the text of a group ends that is only listed
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
     """What one check made of one history.
@@ -193,7 +196,8 @@ class Finding:
     `expected` says what was expected and by which source; `detail` what was seen, in numbers; `measured` is a single quantity where
     the gate judges one (seconds for a roll-back); `examples` are the observations that broke the rule (a request, a log line).
     `check` is the id that `--only` takes. `severity` ('info' to 'high') is set for what is only reported: sound clients differ there,
-    and it counts against a gate only where [policy] of chaos.toml says so. Of a pen-test, what is 'critical' fails.
+    and it counts against a gate only where [policy] of chaos.toml says so. Of a pen-test, what is 'critical' fails. `groups` are
+    (what, how often) pairs by which the gate sums up over the whole run (chaos.gates.grouped).
     """
 
     check: str
@@ -211,6 +215,7 @@ class Finding:
     examples: tuple[str, ...] = ()
     rerun: str = ""
     severity: str = ""
+    groups: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,6 +74,7 @@ class Rig:
     behind: str | None = None  # why the target is not behind a proxy that is not ours; '' when it is; None: not looked at yet
     broken: list[tuple[float, float]] = field(default_factory=list)  # when anything was: (injected, healed), in seconds
     posed: list[tuple[float, float]] = field(default_factory=list)  # when the wire was somebody else: over as soon as it is
+    shelf: dict[str, object] = field(default_factory=dict)  # what experiments keep from each other's work, by their own names
     exit_told: bool = False  # the target's end is in a history already: it may be started again
     status: int | None = None  # of the last answer that `steady` had
     controls: dict[tuple[str, str], bool] = field(

@@ -178,7 +178,11 @@ def _get_parts(collector: Collector, screen: Screen) -> None:
             prometheus.ensure(say)
     if collector.config.target.url is not None:
         return
+    if _compares(collector):
+        from chaos.environments.local import oasdiff  # noqa: PLC0415  (the same)
 
+        with contextlib.suppress(PartMissing):
+            oasdiff.ensure(say)
     if collector.backend == "docker":
         from chaos.environments import docker  # noqa: PLC0415  (late: not every run has this environment)
 
@@ -187,6 +191,13 @@ def _get_parts(collector: Collector, screen: Screen) -> None:
         from chaos.environments import local  # noqa: PLC0415  (the same)
 
         local.provide(collector.config.environment, say=say)
+
+
+def _compares(collector: Collector) -> bool:
+    """Whether there are two descriptions to be compared."""
+    target = collector.config.target
+    chosen = any(case.family == "contract" for case in _selected(collector.request))
+    return chosen and target.openapi is not None and (target.candidate is not None or target.contract is not None)
 
 
 def _pytest(collector: Collector) -> None:

@@ -55,8 +55,16 @@ ONCE = {
     "rotation",
     "expiry",
     "replicas",
+    "corpus-sample",
+    "corpus-steady",
+    "corpus-fault",
+    "corpus-candidate",
     "recovery",
     "schedule",
+    "contract",
+    *("cross", "life", "bouncer", "starting", "flapping", "replica"),  # these take long enough as it is
+    "logs",
+    "metrics",
 }  # repeating these says no more than they do at once
 LOSE = {"_remove", "remove", "__del__", "__call__"}  # callbacks of weak references, and finalizers
 COMMAND = (sys.executable, "-m", "chaos")
@@ -173,6 +181,7 @@ def limits_for(config: Config, gates: Mapping[str, Gate], *, seed: int, given: s
         policy=dict(config.policy),
         accepted=accepted.known(config.path),
         seconds={gate.id: gate.seconds for gate in gates.values() if gate.seconds},
+        retention=gates["sec.logs"].limit,
         rerun=f"chaos-gate run -c {given}" if given else "chaos-gate run",
         seed=seed,
     )

@@ -6,6 +6,10 @@ import re
 
 from chaos.cases.abilities import lacking
 from chaos.cases.case import ALWAYS, LISTS, Case
+from chaos.cases.corpus import CORPUS
+from chaos.cases.crossings import PATHS
+from chaos.cases.life import LIFE
+from chaos.cases.observed import OBSERVED
 from chaos.cases.wire import SITUATIONS, WIRE
 from chaos.errors import UsageError
 from chaos.faults import schedule
@@ -159,6 +163,8 @@ CASES: tuple[Case, ...] = (
         )
         for name, times, nightly in (("commit-cut", 6, False), ("commit-cut-59", 59, True))
     ),
+    *PATHS,
+    *LIFE,
     *(
         Case(
             id=f"recovery.{what}.{turn}",
@@ -184,6 +190,7 @@ CASES: tuple[Case, ...] = (
         for number in range(1, 9)
     ),
     *WIRE,
+    *CORPUS,
     Case(
         id="rollback",
         family="rollback",
@@ -206,6 +213,16 @@ CASES: tuple[Case, ...] = (
         injects=False,
         nightly=True,
     ),
+    Case(
+        id="contract",
+        family="contract",
+        title="the candidate's API beside the baseline's",
+        gates=("rel.api_contract",),
+        either=("candidate", "contract"),
+        injects=False,
+        nightly=True,
+    ),
+    *OBSERVED,
 )
 BY_ID = {case.id: case for case in CASES}
 

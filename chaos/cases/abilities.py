@@ -16,6 +16,7 @@ ABILITIES: Mapping[str, str] = {
     **dict.fromkeys(("network", "slow"), "network"),
     **dict.fromkeys(("reconnect", "stall", "backoff", "injection", "commit-cut", "stale"), "wire"),
     **dict.fromkeys(("start", "rollback", "replicas"), "start"),
+    **dict.fromkeys(("corpus-sample", "corpus-fault"), "wire"),
 }
 
 

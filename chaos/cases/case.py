@@ -20,7 +20,8 @@ class Case:
 
     `needs` are tables of chaos.toml ('read', 'write', 'hosts', ...); `injects` whether something is broken, for which the environment
     has to have an ability (see `chaos.cases.abilities`). `what` is the wire's row, the network fault's id, ... as the family has it.
-    `nightly` ones are left out of a quick run unless they are named. `reason` says why it applies to no target at all.
+    Of the tables in `either` one is enough. `nightly` ones are left out of a quick run unless they are named. `reason` says why it
+    applies to no target at all.
     """
 
     id: str
@@ -33,6 +34,7 @@ class Case:
     injects: bool = True
     nightly: bool = False
     reason: str = ""
+    either: tuple[str, ...] = ()
 
     @property
     def gate(self) -> str:
@@ -51,4 +53,6 @@ class Case:
         for table in self.needs:
             if not getattr(config.target, table):
                 return f"no {'[[target.' + table + ']]' if table in LISTS else '[target.' + table + ']'}"
+        if self.either and not any(getattr(config.target, one) for one in self.either):
+            return f"no {' and no '.join(f'[target.{one}]' for one in self.either)}"
         return lacking(config).get(self.ability, "")

@@ -9,6 +9,8 @@ from chaos.checks import (
     audit,
     backoff,
     commits,
+    contract,
+    corpus,
     disclosure,
     edge,
     errors,
@@ -17,6 +19,9 @@ from chaos.checks import (
     hosts,
     invalid,
     latency,
+    life,
+    logs,
+    metrics,
     pentest,
     pools,
     recoveries,
@@ -33,10 +38,6 @@ from chaos.model import Finding, History, Outcome
 Check = Callable[[History, Limits], "Finding | Iterable[Finding] | None"]
 
 
-def _errors(history: History, limits: Limits) -> Finding | None:
-    return errors.judge(history, limits.schema) if limits.schema is not None else None
-
-
 def _hosts(history: History, limits: Limits) -> list[Finding]:
     return hosts.judge(history, policy=limits.policy)
 
@@ -45,30 +46,38 @@ def _edge(history: History, limits: Limits) -> list[Finding]:
     return edge.judge(history, policy=limits.policy)
 
 
-OUTAGE: tuple[Check, ...] = (recovery.check, invalid.check, _errors, writes.check, disclosure.plaintext)
+OUTAGE: tuple[Check, ...] = (recovery.check, invalid.check, writes.check, disclosure.plaintext)
 HELD: tuple[Check, ...] = (*OUTAGE, disclosure.cancels)
 FAMILIES: Mapping[str, tuple[Check, ...]] = {
     **dict.fromkeys(("network", "certificate", "tls-off", "slots", "restart", "stall", "schedule"), OUTAGE),
+    **dict.fromkeys(("cross", "flapping", "bouncer"), OUTAGE),
+    "life": (life.outage, *OUTAGE[1:]),
+    "replica": (*OUTAGE, life.replica),
+    "starting": (life.starting, disclosure.plaintext),
     **dict.fromkeys(("locks", "slow"), HELD),
     "cancel": (disclosure.cancels, *OUTAGE[1:]),
-    "reconnect": (disclosure.check, invalid.check, _errors, disclosure.plaintext),
+    "reconnect": (disclosure.check, invalid.check, disclosure.plaintext),
     "start": (disclosure.check, disclosure.plaintext),
     "backoff": (backoff.check,),
     "replicas": (replicas.check,),
     "final": (backoff.final,),
-    "stale": (pools.stale, _errors, disclosure.plaintext),
-    "leak": (pools.leak, _errors, disclosure.plaintext),
+    "stale": (pools.stale, disclosure.plaintext),
+    "leak": (pools.leak, disclosure.plaintext),
     "recovery": (recoveries.check, *OUTAGE[1:]),
-    "commit-cut": (commits.check, _errors, disclosure.plaintext),
-    "steady": (latency.check, invalid.check, _errors, writes.check, handshakes.rate, handshakes.sessions, disclosure.plaintext),
-    "hosts": (_hosts, _errors, audit.check),
     "pentest": (pentest.check,),
     "edge": (_edge,),
+    "commit-cut": (commits.check, disclosure.plaintext),
+    "steady": (latency.check, invalid.check, writes.check, handshakes.rate, handshakes.sessions, disclosure.plaintext),
+    "hosts": (_hosts, audit.check),
     "server": (server.check,),
     "injection": (server.injection,),
     "rollback": (rollback.check,),
     "rotation": (rotation.check,),
     "expiry": (expiry.check,),
+    "contract": (contract.check,),
+    **dict.fromkeys(("corpus-sample", "corpus-steady", "corpus-fault", "corpus-candidate"), (corpus.check,)),
+    **dict.fromkeys(("logs", "logs-fault"), (logs.check,)),
+    **dict.fromkeys(("metrics", "metrics-tls", "metrics-pool"), (metrics.check,)),
 }
 
 
@@ -79,28 +88,34 @@ def judge(history: History, limits: Limits) -> tuple[Finding, ...]:
     effect, leaves a pass INCONCLUSIVE. A failure stands: it was seen, whatever the fault did. An experiment that found out that this
     target or this machine cannot be asked says so in its fact 'absent', and nothing else is made of it.
     """
+    return tuple(_named(history, limits, one) for one in (*_own(history, limits), *_of_errors(history, limits)))
+
+
+def _own(history: History, limits: Limits) -> list[Finding]:
+    """What the checks of the experiment's own family make of it."""
     if absent := history.facts.get("absent"):
-        unasked = Finding(check=history.experiment, gate=history.facts["gate"], outcome=Outcome.NOT_APPLICABLE, detail=absent)
-        return (_named(history, limits, unasked),)
+        return [Finding(check=history.experiment, gate=history.facts["gate"], outcome=Outcome.NOT_APPLICABLE, detail=absent)]
     if history.control:
-        return (
-            _named(
-                history,
-                limits,
-                Finding(
-                    check=history.experiment,
-                    gate=history.facts["gate"],
-                    outcome=Outcome.INCONCLUSIVE,
-                    detail=f"not healthy before anything was broken: {history.control}",
-                    expected="a steady state before the fault (control)",
-                ),
-            ),
-        )
+        return [
+            Finding(
+                check=history.experiment,
+                gate=history.facts["gate"],
+                outcome=Outcome.INCONCLUSIVE,
+                detail=f"not healthy before anything was broken: {history.control}",
+                expected="a steady state before the fault (control)",
+            )
+        ]
     found: list[Finding] = []
     for check in FAMILIES[history.facts["family"]]:
         result = check(history, limits)
         found += [] if result is None else [result] if isinstance(result, Finding) else list(result)
-    return tuple(_named(history, limits, _proven(history, one)) for one in found)
+    return [_proven(history, one) for one in found]
+
+
+def _of_errors(history: History, limits: Limits) -> list[Finding]:
+    """Every error answer of a run is looked at, whatever the experiment was for and whatever became of it: a census, no sample."""
+    found = errors.judge(history, limits.schema) if limits.schema is not None else None
+    return [found] if found else []
 
 
 def _proven(history: History, finding: Finding) -> Finding:

@@ -11,9 +11,11 @@ import re
 from collections import Counter
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, unquote
 
 from chaos.checks.leaks import leak
-from chaos.model import Finding, History, Layer, Operation, Outcome
+from chaos.checks.routes import bare, route
+from chaos.model import UNCOUNTED, Finding, History, Kind, Layer, Operation, Outcome
 from chaos.statistics import judge_rate
 
 if TYPE_CHECKING:
@@ -23,12 +25,20 @@ if TYPE_CHECKING:
 
 GATE = "rel.error_schema"
 LIMIT = 0.005  # of error answers that may be wrong; gates.toml has the last word
-KEPT = 4096  # characters of a body that a recorder keeps: one as long as this may have been cut
+KEPT = (4096, 32_768)  # characters of a body that recorders keep: one as long as this may have been cut
+EMPTY = "an empty body"
+SPARING = "corpus"  # families that send thousands of requests, and may keep no body of what was refused as it should be
+ECHOED = 5  # characters: a shorter value of a query also stands in what is not its echo
+GROUPED = 60  # groups that one finding carries
+HEALTH = (Kind.LIVE, Kind.READY)  # for orchestrators, which look at the status; their bodies follow forms of their own
+CANDIDATE = (
+    "candidate"  # Operation.client begins so where the release under judgement was asked: its forms are rel.api_contract's
+)
 SOURCE = (
     "RFC 9457: application/problem+json, members of their types, `status` the answer's own; no internals (OWASP WSTG-ERRH-01)"
 )
 _REFERENCE = re.compile(r"(?:[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*")  # RFC 3986, appendix A, its characters
-_NUMBER = re.compile(r"(?<=/)(?:\d+|[0-9a-f]{8}-[0-9a-f-]{27}|[0-9a-f]{16,})(?=/|$)")
+_VALUES = re.compile(r"\d{4,}|[\[{(].*|(?<!\w)'[^']*'|\"[^\"]*\"")
 
 
 def problem_with(operation: Operation, schema: str | Mapping[str, Any], *, private: Iterable[str] = ()) -> str:
@@ -37,13 +47,27 @@ def problem_with(operation: Operation, schema: str | Mapping[str, Any], *, priva
     `schema` is 'problem+json' or a JSON Schema (Any stands for the values of JSON); `private` are values that may not show, such
     as the database's user. An answer to HEAD, a 204 and a 304 have no body (RFC 9110, 6.4.1) and only a media type, if that.
     """
-    echoed = operation.body.replace(operation.path, " ") if len(operation.path) > 1 else operation.body
-    if found := leak(echoed, private):  # what the request itself said is no secret
+    if found := told(operation, private):
         return f"it tells {found}"
     media = operation.media_type.partition(";")[0].strip().lower()
     bodiless = operation.method == "HEAD" or operation.status in {204, 304}
     wrong = "" if bodiless and not media else _media_type(media, schema)
     return wrong if wrong or bodiless else _text(operation, schema)
+
+
+def told(operation: Operation, private: Iterable[str] = ()) -> str:
+    """What an error answer tells of the inside; '' for nothing. What the request itself said is no secret."""
+    body = operation.body
+    path, _, query = operation.path.partition("?")
+    values = [value for _, value in parse_qsl(query) if len(value) > ECHOED]
+    for said in (operation.path, bare(operation.path), unquote(path), *values, operation.unique):
+        body = body.replace(said, " ") if len(said) > 1 else body
+    return leak(body, private, hosts=operation.kind is not Kind.HOST)
+
+
+def cut(operation: Operation) -> bool:
+    """Whether the recorder kept only the beginning of the body, so that it cannot be read as a whole."""
+    return len(operation.body) in KEPT or len(operation.body) > max(KEPT)
 
 
 def _text(operation: Operation, schema: str | Mapping[str, Any]) -> str:
@@ -53,9 +77,9 @@ def _text(operation: Operation, schema: str | Mapping[str, Any]) -> str:
     except RecursionError:
         return "JSON nested too deeply to read"
     except ValueError as error:
-        if len(operation.body) >= KEPT:
+        if cut(operation):
             return ""  # cut off by the recorder: its beginning is all there is to judge, and that has been
-        return f"no JSON ({error})" if operation.body.strip() else "an empty body"
+        return f"no JSON ({error})" if operation.body.strip() else EMPTY
     return _problem(value, operation.status) if isinstance(schema, str) else _invalid(value, schema)
 
 
@@ -120,21 +144,25 @@ def judge(
     """The finding for rel.error_schema, check 'errors.<experiment>'; None when there was no error answer to look at.
 
     The outcome is PASS when none is wrong, FAIL when more than `limit` of them certainly are, else INCONCLUSIVE; the gate goes by
-    `n` and `bad`, over all experiments together.
+    `n`, `bad` and `groups`, over all experiments together.
     """
     hidden = tuple(private)
     errors = [one for one in history.operations if one.status is not None and one.status >= 400]
-    counted = [one for one in errors if one.layer is Layer.APPLICATION]
-    others = [one for one in errors if one.layer is not Layer.APPLICATION]
     if not errors:
         return None
-    wrong = [(one, why) for one in counted if (why := problem_with(one, schema, private=hidden))]
+    spare = history.facts.get("family", "").startswith(SPARING)
+    judged = [_standing(one, problem_with(one, schema, private=hidden), spare=spare) for one in errors]
+    counted = [(one, why) for one, why, listed in judged if not listed]
+    others = [(one, why, listed) for one, why, listed in judged if listed]
+    wrong = [(one, why) for one, why in counted if why]
+    templates = tuple(json.loads(history.facts.get("routes", "[]")))
+    groups = Counter(f"{_where(one, templates)}: {_general(why)}" for one, why in wrong)
+    aside = Counter(f"{_where(one, templates)}: {_general(why)}{UNCOUNTED}" for one, why, _ in others if why)
     detail = f"{len(wrong)} of {len(counted)} error answers of the application are wrong"
     if wrong:
-        groups = Counter(f"{one.method} {_route(one.path)} {one.status}: {why}" for one, why in wrong)
         detail += ": " + "; ".join(f"{count} x {text}" for text, count in groups.most_common(4))
     if others:
-        detail += f". Not counted, for the application never saw the request: {_listed(others, schema, hidden)}"
+        detail += f". Not counted: {_listed(others)}"
     outcome = (
         Outcome.NOT_APPLICABLE if not counted else Outcome.PASS if not wrong else judge_rate(len(wrong), len(counted), limit)
     )
@@ -147,19 +175,51 @@ def judge(
         bad=len(wrong),
         expected=SOURCE if isinstance(schema, str) else "JSON that is valid by [target.errors] schema, without internals",
         examples=_examples(wrong),
+        groups=(*groups.most_common(GROUPED), *aside.most_common(GROUPED)),
     )
 
 
-def _route(path: str) -> str:
-    """A path without its query, numbers and ids, so that what is one route is one group."""
-    return _NUMBER.sub("*", path.partition("?")[0])
+def _standing(one: Operation, why: str, *, spare: bool = False) -> tuple[Operation, str, str]:
+    """The answer, what is wrong with it, and why it is only listed ('': it is counted). Whoever it is for: it may tell nothing."""
+    if one.layer is not Layer.APPLICATION:
+        return one, why, f"by the {one.layer}, for the application never saw the request"
+    leaks = why.startswith("it tells ")
+    if one.kind in HEALTH and not leaks:
+        return one, "", "to health checks, whose bodies follow forms of their own"
+    if one.client.startswith(CANDIDATE) and not leaks:
+        return one, "", "by the candidate, whose forms rel.api_contract compares"
+    if spare and why == EMPTY:
+        return one, "", "whose bodies were not kept, right as far as their media type goes"
+    if cut(one) and not why and not _whole(one):
+        return one, "", "longer than what is kept of them, right as far as that goes"
+    return one, why, ""
 
 
-def _listed(others: list[Operation], schema: str | Mapping[str, Any], hidden: tuple[str, ...]) -> str:
-    groups = Counter((str(one.layer), one.status, bool(problem_with(one, schema, private=hidden))) for one in others)
+def _whole(one: Operation) -> bool:
+    try:
+        json.loads(one.body)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _where(one: Operation, templates: tuple[str, ...]) -> str:
+    """'GET /items/* 500 (application)'."""
+    return f"{one.method} {route(one.path, templates)} {one.status} ({one.layer})"
+
+
+def _general(why: str) -> str:
+    """A reason without the values of one answer, so that what is one mistake is one group."""
+    if why.startswith("it tells "):
+        return why.partition(": ")[0]
+    return " ".join(_VALUES.sub("...", why).split())[:110]
+
+
+def _listed(others: list[tuple[Operation, str, str]]) -> str:
+    groups = Counter((one.status, bool(why), listed) for one, why, listed in others)
     return ", ".join(
-        f"{count} x {status} by the {layer} {'in another form' if wrong else 'in the schema'}"
-        for (layer, status, wrong), count in groups.most_common(4)
+        f"{count} x {status} {listed}{', in another form' if wrong else ''}"
+        for (status, wrong, listed), count in groups.most_common(4)
     )
 
 

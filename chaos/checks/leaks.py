@@ -63,18 +63,46 @@ _DATABASE = {
         r"(?<![\w/:.-])(?:/|[A-Z]:\\)(?:[\w.@~-]+[/\\])*[\w.@~-]+\.(?:pem|crt|key|p12|pfx|jks)\b"
     ),
 }
+# Names and addresses of what is inside: only where they cannot be part of ordinary text, nor the client's own address told back.
+_INSIDE = {
+    "the address of something inside": (
+        r"\b(?:10(?:\.\d{1,3}){3}|172\.(?:1[6-9]|2\d|3[01])(?:\.\d{1,3}){2}|192\.168(?:\.\d{1,3}){2}):\d{2,5}\b"
+        r"|\b(?:server|upstream|backend|node|database|db|connect(?:ed|ing|ion)?|dial(?:ing)?)(?: (?:to|at|from|on|host))*"
+        r"\W{1,3}(?:10(?:\.\d{1,3}){3}|172\.(?:1[6-9]|2\d|3[01])(?:\.\d{1,3}){2}|192\.168(?:\.\d{1,3}){2})\b"
+    ),
+    "the name of a host inside": (
+        r"\b[\w-]+(?:\.[\w-]+)*\.(?:svc\.cluster\.local|cluster\.local|(?:ec2|compute|docker)\.internal|service\.consul"
+        r"|rds\.amazonaws\.com|postgres\.database\.azure\.com)\b|\bip(?:-\d{1,3}){4}\b"
+    ),
+}
+_FILES = {
+    "the path of a file of the service": (
+        r"(?<![\w/:.-])/(?:usr|opt|home|root|srv|var|etc)/(?:[\w.@~+-]+/)*[\w.@~+-]+"
+        r"\.(?:py|rb|[cm]?js|tsx?|java|kt|go|jar|war|so|conf|cnf|ini|env|log|sock|cs|rs|exs?)\b"
+        r"|(?<![\w/:.-])/(?:app|code|workspace|build|tmp)/(?:[\w.@~+-]+/)*[\w.@~+-]+\.(?:py|rb|java|kt|go|jar|war|so|cs|rs|exs?|sock)\b"
+        r"|(?<![\w/:.-])/(?:usr/(?:local/)?(?:lib|share|bin)|var/(?:lib|run|log|www))/[\w.@~+-]+"
+        r"|\b[A-Z]:\\{1,2}(?:[\w .-]+\\{1,2})+[\w .-]+"
+    ),
+}
+OPENS, CLOSES = "\N{LEFT WHITE SQUARE BRACKET}", "\N{RIGHT WHITE SQUARE BRACKET}"  # around what a recorder put in a value's place
+_MARKED = re.compile(f"{OPENS}([^{OPENS}{CLOSES}]{{1,80}}){CLOSES}")
 PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
-    (name, re.compile(pattern)) for name, pattern in {**_STACKS, **_DATABASE}.items()
+    (name, re.compile(pattern)) for name, pattern in {**_STACKS, **_DATABASE, **_FILES}.items()
 )
+INSIDE = tuple((name, re.compile(pattern, re.IGNORECASE)) for name, pattern in _INSIDE.items())
 
 
-def leak(text: str, private: Iterable[str] = ()) -> str:
+def leak(text: str, private: Iterable[str] = (), *, hosts: bool = True) -> str:
     """What of this kind `text` holds ('SQL: SELECT id FROM items'), '' when nothing; `private` are words it may not hold at all.
 
-    JSON's escapes are undone first, so that a trace in a string is found as well as one in a page.
+    A value that only the run knows (the database's password, an API key) is no longer in a recorded text: what it was is, in white
+    brackets (chaos.experiment.private). JSON's escapes are undone first, so that a trace in a string is found as well as one in a
+    page. `hosts`: whether names of hosts are looked for; not where a request was about nothing else.
     """
+    if marked := _MARKED.search(text):
+        return marked[1]
     plain = text.replace("\\n", "\n").replace('\\"', '"').replace("\\/", "/").replace("\\u0027", "'").replace("&quot;", '"')
-    for name, pattern in PATTERNS:
+    for name, pattern in (*PATTERNS, *(INSIDE if hosts else ())):
         if found := pattern.search(plain):
             return f"{name}: {' '.join(found.group().split())[:120]}"
     secret = next((one for one in private if one and one in plain), "")

@@ -11,7 +11,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """`recovery` and `fail_fast` in seconds; `schema` is 'problem+json' or a JSON Schema; `seconds` are latency limits by gate id.
+    """`recovery` and `fail_fast` in seconds; `schema` is 'problem+json' or a JSON Schema; `seconds` are latency limits by gate id;
+    `retention` is in days.
 
     `slack` is what is granted beyond `fail_fast` before a late answer counts (a timer set to exactly the limit fires after it);
     the sender's own stalls are taken off separately. `accepted` are the keys of the pen-test findings that were accepted (None: no run
@@ -25,6 +26,7 @@ class Limits:
     policy: Mapping[str, str] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     accepted: frozenset[str] | None = None
+    retention: float = 30.0
     rerun: str = "chaos-gate run"
     seed: int = 0
 

@@ -197,9 +197,10 @@ class OpenApi(Model):
 
 
 class Metrics(Model):
-    """Where the target serves Prometheus metrics."""
+    """Where the target serves Prometheus metrics. `names`: role (chaos/checks/panels.toml) -> the metric that plays it."""
 
     path: Location = Field(default="/metrics", examples=['"/metrics"'])
+    names: Annotated[Mapping[str, str], AfterValidator(rules.roles)] = Field(default={}, examples=['{ pool_busy = "in_use" }'])
 
 
 class Alerts(Model):
@@ -220,11 +221,24 @@ class LogFields(Model):
 
 
 class Logs(Model):
-    """The target's structured log: JSON lines, from stdout unless `file` is given (relative to the target's cwd)."""
+    """The target's structured log: JSON lines, from stdout unless `file` is given (relative to the target's cwd).
+
+    `retention_file` is where it is set how long logs are kept; the first group of `retention_pattern` is the number of days in it.
+    """
 
     file: str | None = Field(default=None, examples=['"{log_file}"'])
     fields: LogFields = Field(default=LogFields(), examples=['{ host = "host" }'])
     private: Strings = Field(default=(), examples=['["email", "authorization"]'])
+    retention_file: File | None = Field(default=None, examples=['"ops/logrotate.conf"'])
+    retention_pattern: Annotated[str, AfterValidator(rules.one_group)] | None = Field(
+        default=None, examples=["'keep_days = (\\d+)'"]
+    )
+
+    @property
+    def declared(self) -> Mapping[str, str]:
+        """The fields that `fields` names (what the suite calls them -> what the target does); "" takes one out."""
+        named = self.fields.model_fields_set if "fields" in self.model_fields_set else set()
+        return {name: path for name in LogFields.model_fields if name in named and (path := getattr(self.fields, name))}
 
 
 class Flag(Model):
@@ -287,6 +301,7 @@ class Target(Model):
     invalid: Annotated[tuple[Invalid, ...], Field(strict=False), BeforeValidator(rules.array)] = ()
     errors: Errors | None = Field(default=None, examples=['{ schema = "problem+json" }'])
     openapi: OpenApi | None = Field(default=None, examples=['{ path = "/openapi.json" }'])
+    contract: Directory | None = Field(default=None, examples=['"contract.json"'])  # recorded there when it is not there yet
     metrics: Metrics | None = Field(default=None, examples=['{ path = "/metrics" }'])
     alerts: Alerts | None = Field(default=None, examples=['{ rules = "ops/rules.yml" }'])
     logs: Logs | None = Field(default=None, examples=['{ file = "{log_file}" }'])

@@ -240,8 +240,8 @@ RETRIES = frozenset({"backoff.growth", "backoff.jitter", "backoff.cap", "backoff
 
 @cache
 def rows() -> frozenset[str]:
-    """Certificates, protocol, authentication, rotation, client certificates, hosts: the rows' ids; and traits of retries."""
-    last = {"C": 27, "P": 16, "A": 8, "R": 7, "M": 6}
+    """The ids of rows (certificates, protocol, authentication, rotation, the database's life, hosts), and traits of retries."""
+    last = {"C": 27, "P": 16, "A": 8, "R": 7, "M": 6, "L": 2}
     hosts = [*range(1, 51), *range(61, 74)]
     return frozenset(
         {f"{kind}{n}" for kind, end in last.items() for n in range(1, end + 1)} | {f"H{n:02}" for n in hosts} | RETRIES
@@ -261,6 +261,38 @@ def known_keys(table: str, value: Mapping[str, Any]) -> None:
             raise wrong(f"{key} has no limit that could be changed", "remove it; a gate is left out by [waivers]", key=key)
 
 
+@cache
+def panel_roles() -> frozenset[str]:
+    """What a metric can be for, by chaos/checks/panels.toml. Read once."""
+    import tomllib  # noqa: PLC0415  (only needed where a file names a metric)
+
+    with (Path(__file__).parents[1] / "checks" / "panels.toml").open("rb") as file:
+        return frozenset(tomllib.load(file)["roles"])
+
+
+def roles(value: Mapping[str, str]) -> Mapping[str, str]:
+    """[target.metrics] names: known roles, each with the name of a metric, perhaps with labels."""
+    for role, name in value.items():
+        if role not in panel_roles():
+            raise wrong(
+                f"unknown role {role!r}{did_you_mean(role, panel_roles())}", f"the known ones: {_some(panel_roles())}", key=role
+            )
+        if not re.fullmatch(r'[A-Za-z_:][\w:.]*(?:\{\s*\w+\s*=\s*"[^"]*"(?:\s*,\s*\w+\s*=\s*"[^"]*")*\s*\})?', name):
+            raise wrong(f"{name!r} is no metric", """for example 'pool_in_use' or 'pool{state="busy"}'""", key=role)
+    return value
+
+
+def one_group(value: str) -> str:
+    """A regular expression whose first group is what is looked for."""
+    try:
+        groups = re.compile(value).groups
+    except re.error as error:
+        raise wrong(f"no regular expression: {error}", "mend it") from None
+    if not groups:
+        raise wrong("its first group is to be the number of days, and it has none", r"for example 'keep_days = (\d+)'")
+    return value
+
+
 def did_you_mean(name: str, known: frozenset[str] | list[str]) -> str:
     """': did you mean ...?', or '' when nothing comes near."""
     spelt = {one.lower(): one for one in sorted(known)}
@@ -274,5 +306,7 @@ def did_you_mean(name: str, known: frozenset[str] | list[str]) -> str:
 def _some(known: frozenset[str]) -> str:
     listed = sorted(known)
     if len(listed) > 100:
-        return "C1 to C27, P1 to P16, A1 to A8, R1 to R7, M1 to M6, H01 to H50, H61 to H73, " + ", ".join(sorted(RETRIES))
+        return "C1 to C27, P1 to P16, A1 to A8, R1 to R7, M1 to M6, L1 to L2, H01 to H50, H61 to H73, " + ", ".join(
+            sorted(RETRIES)
+        )
     return ", ".join(listed)

@@ -20,6 +20,7 @@ _SSL_REQUEST = b"\x00\x00\x00\x08\x04\xd2\x16\x2f"
 
 
 # https://www.postgresql.org/docs/current/runtime-config.html. Dynamic shared memory of kind mmap leaves nothing in /dev/shm.
+# A standby can be made of it at any time (wal_level, max_wal_senders), for fail-over: that cannot be set without a restart.
 SETTINGS = """\
 max_connections = 40
 password_encryption = 'scram-sha-256'
@@ -28,8 +29,9 @@ dynamic_shared_memory_type = mmap
 shared_buffers = 32MB
 min_wal_size = 4MB
 max_wal_size = 64MB
-wal_level = minimal
-max_wal_senders = 0
+wal_level = replica
+max_wal_senders = 4
+wal_keep_size = 32MB
 jit = off
 logging_collector = off
 log_destination = 'stderr'

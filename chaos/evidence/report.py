@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from chaos.evidence import charts, raster, words
 from chaos.evidence.redact import redact
 from chaos.evidence.series import Fault, Series, collect
+from chaos.gates import grouped
 from chaos.model import Finding, GateResult, Outcome, Verdict
 
 if TYPE_CHECKING:
@@ -114,6 +115,7 @@ def report(run: Run, *, before: Evidence | None = None, damaged: Sequence[str] =
         drawings=_drawings(run, series),
         unproven=_unproven(run),
         waived=[_gate(run, gate) for gate in run.of(Outcome.WAIVED)],
+        error_groups=grouped(run.findings, "rel.error_schema")[:FULL],
         checks=sorted(run.findings, key=lambda one: list(Outcome).index(one.outcome)),
         labels=words.LABELS,
         tones=TONES,

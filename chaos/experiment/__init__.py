@@ -12,9 +12,15 @@ from typing import TYPE_CHECKING
 from chaos.experiment import (
     backoff,
     commits,
+    contract,
+    corpus,
+    crossings,
     edge,
     faults,
     impostors,
+    life,
+    logs,
+    metrics,
     pentest,
     pools,
     quiet,
@@ -22,6 +28,7 @@ from chaos.experiment import (
     replicas,
     schedules,
     stalls,
+    starts,
 )
 from chaos.experiment.core import Recording, Runner
 
@@ -46,6 +53,12 @@ RUNNERS: Mapping[str, Runner] = {
     "locks": faults.locks,
     "slots": faults.slots,
     "restart": faults.restart,
+    "life": life.run,
+    "cross": crossings.cross,
+    "flapping": crossings.flapping,
+    "replica": crossings.replica,
+    "starting": starts.starting,
+    "bouncer": life.bouncer,
     "schedule": schedules.run,
     "recovery": recoveries.run,
     "reconnect": impostors.reconnect,
@@ -58,10 +71,35 @@ RUNNERS: Mapping[str, Runner] = {
     "edge": edge.edge,
     "server": quiet.server,
     "injection": quiet.injection,
+    "contract": contract.contract,
+    "corpus-steady": corpus.steady,
+    "corpus-candidate": corpus.candidate,
+    **dict.fromkeys(("corpus-sample", "corpus-fault"), corpus.fault),
+    "logs": logs.logs,
+    "logs-fault": logs.logs_fault,
+    "metrics": metrics.metrics,
+    "metrics-tls": metrics.metrics_tls,
+    "metrics-pool": metrics.metrics_pool,
 }
 
 # Families whose faults write themselves down, each when it is injected. All others do so here, as a whole.
-WRITTEN = {"network", "slow", "certificate", "tls-off", "locks", "slots", "restart", "stall", "cancel", "schedule", "recovery"}
+WRITTEN = {
+    "network",
+    "slow",
+    "certificate",
+    "tls-off",
+    "locks",
+    "slots",
+    "restart",
+    "stall",
+    "cancel",
+    "schedule",
+    "recovery",
+    *("life", "cross", "flapping", "replica", "starting", "bouncer"),
+    "corpus-sample",
+    "corpus-fault",
+    *("logs-fault", "metrics-tls", "metrics-pool"),
+}
 
 
 def run(rig: Rig, case: Case, more: Mapping[str, Runner] | None = None) -> History:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from chaos.checks.errors import HEALTH
 from chaos.errors import CleanupFailed
+from chaos.experiment import description, private
 from chaos.model import Effect, History, Kind, Operation, Window, now
 from chaos.traffic.driver import wait_for
 
@@ -35,22 +37,37 @@ class Recording:
         self.facts |= {f"once.{key}": str(count) for key, count in rig.once.items()}
         self.path: DatabasePath | None = getattr(rig, "path", None)
         self.extra: tuple[Operation, ...] = ()
+        # Error answers since the last history (the first start, a restart): of no experiment, and looked at all the same.
+        between = rig.driver.recorder.since(rig.driver.recorder.taken)
+        self.unseen = errors_only(one for one in between if one.finished < self.started)
+        self.templates = description.templates(rig)
         self.exited = ""
 
     def history(self, control: str = "") -> History:
-        """Frozen, as it stands."""
+        """Frozen, as it stands; what may not be told is not in it any more."""
+        recorder = self.rig.driver.recorder
+        self.unseen += errors_only(recorder.take_aside())
+        operations = private.marked((*self.unseen, *recorder.since(self.started), *self.extra), private.known(self.rig))
+        recorder.taken = now()
+        if self.templates:
+            self.facts["routes"] = private.routes(operations, self.templates)
         return History(
             experiment=self.case.id,
             started=self.started,
             finished=now(),
             windows=tuple(self.windows),
-            operations=self.rig.driver.recorder.since(self.started) + self.extra,
+            operations=operations,
             connections=self.path.connections(self.started) if self.path else (),
             control=control,
             exited=self.exited,
             logs=self.rig.target.log_tail(12) if self.exited else (),
             facts=self.facts,
         )
+
+
+def errors_only(operations: Iterable[Operation]) -> tuple[Operation, ...]:
+    """Error answers, as of requests that no check of an outage counts; those to health checks stay what they are."""
+    return tuple(one if one.kind in HEALTH else replace(one, kind=Kind.PREPARE) for one in operations if (one.status or 0) >= 400)
 
 
 Runner = Callable[["Rig", "Case", Recording], History]
@@ -61,7 +78,7 @@ Runner = Callable[["Rig", "Case", Recording], History]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A fault, and how long it has to last: until `enough()` holds, but at least `HOLD` and at most `longest` seconds.
+    """A fault, and how long it has to last: until `enough()` holds, but at least `least` and at most `longest` seconds.
 
     A service may wait before it tries again: a fault on new connections that was over before it tried has shown nothing.
     """
@@ -71,16 +88,19 @@ class Plan:
     longest: float = 0.0
     entry: str = ""  # in the ledger, where it was written down already: something of it had to be in place before
     met: bool = False  # the target has to have opened a connection into the fault, where the wire can see that
+    least: float = HOLD
+    idle: bool = False  # it strikes while nobody asks the target for anything; traffic begins when it is in force
 
 
 def under_fault(rig: Rig, recording: Recording, plan: Plan) -> History:
     """Traffic, fault, proof, heal, recovery, and the writes looked up again."""
     driver = rig.driver
-    driver.begin_clients(rig.live)
+    if not plan.idle:
+        driver.begin_clients(rig.live)
     try:
         time.sleep(BEFORE)
         driver.witness([one for one in driver.recorder.since(recording.started) if one.kind is Kind.WRITE and one.ok])
-        _window(rig, recording, plan)
+        window(rig, recording, plan)
         healed = recording.windows[-1].healed
         await_recovery(rig, healed)
     finally:
@@ -91,7 +111,7 @@ def under_fault(rig: Rig, recording: Recording, plan: Plan) -> History:
     return recording.history()
 
 
-def _window(rig: Rig, recording: Recording, plan: Plan) -> None:
+def window(rig: Rig, recording: Recording, plan: Plan) -> None:
     """Inject, confirm, hold, heal. Healed whatever happens; a window that could not be healed is recorded as such, and raised."""
     fault = plan.fault
     entry = plan.entry or rig.ledger.begin(fault)
@@ -100,6 +120,8 @@ def _window(rig: Rig, recording: Recording, plan: Plan) -> None:
     try:
         with rig.watched():
             fault.inject()
+            if plan.idle:
+                rig.driver.begin_clients(rig.live)
             effect = fault.confirm()
             _hold(rig, injected, plan)
     finally:
@@ -138,7 +160,7 @@ def _hold(rig: Rig, injected: float, plan: Plan) -> None:
         held = now() - injected
         if rig.target.exited() or held >= longest + rig.driver.stalls.between(injected, now()):
             return True
-        return held >= HOLD and (plan.enough or answered)()
+        return held >= plan.least and (plan.enough or answered)()
 
     wait_for(over, 2 * longest)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from chaos.checks.recovery import WORKING
 from chaos.experiment import remote
@@ -29,7 +29,7 @@ def network(rig: Rig, case: Case, recording: Recording) -> History:
         sever = remote.nothing
     injector = NetworkInjector(row, case.scope, rig.control, rig.path.name, rig.prober, sever)
     entry = rig.ledger.begin(injector)
-    if sick := _arm(rig, injector, entry):
+    if sick := arm(rig, injector, entry):
         return recording.history(control=sick)
     if injector.armed:
         recording.started = now()
@@ -38,7 +38,17 @@ def network(rig: Rig, case: Case, recording: Recording) -> History:
     return history if rig.ours else remote.judged_by_traffic(history)
 
 
-def _arm(rig: Rig, injector: NetworkInjector, entry: str) -> str:
+class Armed(Protocol):
+    """A fault of which something has to be in place before the connections that it strikes are opened."""
+
+    def arm(self) -> bool:
+        """Put it there; True when the target has to open its connections anew for it."""
+
+    def heal(self) -> None:
+        """Take it away."""
+
+
+def arm(rig: Rig, injector: Armed, entry: str) -> str:
     """Put in place what has to be there before; '' when the target is well with it, else what is wrong, and all is undone."""
     sick = "armed for nothing"
     try:
@@ -52,10 +62,15 @@ def _arm(rig: Rig, injector: NetworkInjector, entry: str) -> str:
 
 def certificate(rig: Rig, case: Case, recording: Recording) -> History:
     """PostgreSQL itself serves a certificate of the zoo, and later the right one again."""
-    bad, good = rig.identity(case.what), rig.identity("valid")
-    fault = ServerCertificate(
-        id=case.id,
-        title=case.title,
+    return under_fault(rig, recording, Plan(served(rig, case.what, case.id, case.title), met=True))
+
+
+def served(rig: Rig, entry: str, name: str, title: str) -> ServerCertificate:
+    """The fault that PostgreSQL serves an entry of the zoo."""
+    bad, good = rig.identity(entry), rig.identity("valid")
+    return ServerCertificate(
+        id=name,
+        title=title,
         server=rig.environment.postgres,
         chain_file=bad.chain_file,
         key_file=bad.key_file,
@@ -63,7 +78,6 @@ def certificate(rig: Rig, case: Case, recording: Recording) -> History:
         good_key=good.key_file,
         probe_conninfo=rig.conninfo,
     )
-    return under_fault(rig, recording, Plan(fault, met=True))
 
 
 def tls_off(rig: Rig, case: Case, recording: Recording) -> History:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from chaos.cases.wire import ADDRESS
 from chaos.errors import ChaosError, UsageError
-from chaos.experiment.core import note_exit
+from chaos.experiment.core import errors_only, note_exit
 from chaos.faults.wire import Relay
 from chaos.faults.wire.rows import BY_ID, Row, twin
 from chaos.model import Connection, Effect, History, Kind, Rung, Window, now
@@ -224,7 +224,8 @@ def start(rig: Rig, case: Case, recording: Recording) -> History:
         instance.stop()
         fault.heal()
     recording.windows.append(Window(fault=case.id, scope="start", injected=injected, healed=healed, effect=effect))
-    return replace(recording.history(), operations=())
+    history = recording.history()
+    return replace(history, operations=errors_only(history.operations))
 
 
 def _held_out(fault: Masquerade) -> bool:
@@ -295,7 +296,7 @@ def _provoke(rig: Rig, instance: CommandTarget, seen: Callable[[], bool], patien
     sample = rig.driver.samples[Kind.READ][0]
 
     async def ask() -> None:
-        await send(session, sample, deadline=rig.driver.deadline, unique="provoked")
+        rig.driver.recorder.aside(await send(session, sample, deadline=rig.driver.deadline, unique="provoked"))
 
     end = now() + patience
     asked = 0.0

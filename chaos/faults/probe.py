@@ -74,6 +74,9 @@ def _word(text: str) -> str:
         "too many clients": "53300",
         "remaining connection slots": "53300",
         "starting up": "57P03",
+        "not accepting": "57P03",
+        "not yet accepting": "57P03",
+        "in recovery mode": "57P03",
         "certificate": "certificate",
         "does not support ssl": "no TLS",
         "no encryption": "no TLS",
@@ -109,7 +112,9 @@ class PooledProbe:
     Beside it, at `port`, stands a bare TCP connection as a witness: libpq does not tell an RST from a FIN, recv(2) does.
     """
 
-    def __init__(self, conninfo: str, port: int) -> None:
+    def __init__(self, conninfo: str, port: int, *, size: int = PAYLOAD, upload: int = 0) -> None:
+        """`size`: bytes that it asks for, `upload`: that it sends with each question."""
+        self._size, self._upload = size, upload
         self._witness = socket.create_connection(("127.0.0.1", port), timeout=PATIENCE)
         self._witness.sendall(SSL_REQUEST)
         self._witness.recv(1)
@@ -123,7 +128,8 @@ class PooledProbe:
 
         def run() -> None:
             try:
-                self._session.execute("SELECT repeat('x', %s)", (PAYLOAD,)).fetchone()
+                up = "y" * self._upload
+                self._session.execute("SELECT repeat('x', %s), length(%s::text)", (self._size, up)).fetchone()
                 result.append(Seen("answer", now() - started))
             except psycopg.Error as error:
                 result.append(Seen(_word(str(error)), now() - started, str(error).strip()))

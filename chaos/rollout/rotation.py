@@ -178,10 +178,11 @@ class Playbook:
         return self.rig.config.target.database.recovery + 1.5
 
     def asked(self, one: Instance) -> Operation:
-        """One read of one instance, not recorded: it is drained, and its answers are nobody's."""
+        """One read of one instance, set aside: it is drained, and its answers are nobody's."""
         driver = self.rig.driver
         assert one.session is not None
-        return driver.call(send(one.session, driver.samples[Kind.READ][0], deadline=driver.deadline, unique="drained"))
+        done = driver.call(send(one.session, driver.samples[Kind.READ][0], deadline=driver.deadline, unique="drained"))
+        return driver.recorder.aside(done)
 
     def serve_by(self, one: Instance) -> None:
         """Move the load there, and wait until no request is under way elsewhere."""

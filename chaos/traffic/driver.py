@@ -49,10 +49,22 @@ class Recorder:
 
     def __init__(self) -> None:
         self._operations: list[Operation] = []
+        self.taken = 0.0  # until when they are in a history
+        self._aside: list[Operation] = []
 
     def add(self, operation: Operation) -> None:
         """Append one (list.append is atomic)."""
         self._operations.append(operation)
+
+    def aside(self, operation: Operation) -> Operation:
+        """Keep the answer to a request that no experiment counts (to an instance that is drained, or only started)."""
+        self._aside.append(operation)
+        return operation
+
+    def take_aside(self) -> tuple[Operation, ...]:
+        """What was kept aside, once."""
+        kept, self._aside = self._aside, []
+        return tuple(kept)
 
     def since(self, start: float) -> tuple[Operation, ...]:
         """All operations that finished at or after `start`."""
@@ -95,6 +107,7 @@ class Driver:
         self.stalls = StallMeter()
         self.samples = samples(target)
         self.seed = seed
+        self.begun = 0.0  # when a read or a write was last sent
         self.deadline = target.database.fail_fast + max(2.0, target.database.fail_fast * 0.5)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="traffic", daemon=True)
@@ -191,6 +204,8 @@ class Driver:
 
     async def _send(self, sample: Sample, *, name: str = "", planned: float = 0.0, unique: str = "") -> Operation:
         headers = {}
+        if sample.kind in {Kind.READ, Kind.WRITE}:
+            self.begun = now()
         if sample.kind is Kind.WRITE:
             unique = unique or uuid.uuid4().hex
             write: Write = sample.request  # type: ignore[assignment]

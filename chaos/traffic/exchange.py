@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import h11
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
 READ = 65_536
 KEPT = 1 << 20  # bytes of a body that are read; the rest is left unread
@@ -54,31 +54,40 @@ def _context() -> ssl.SSLContext:
     return context
 
 
-async def exchange(request: Outgoing) -> Answer:
-    """Send, and read the whole answer. Raises OSError or h11.RemoteProtocolError; bounding the time is the caller's business."""
+async def exchange(request: Outgoing, *, kept: int = KEPT, head: Callable[[int], None] | None = None) -> Answer:
+    """Send, and read the whole answer, at most `kept` bytes (and what came with them) of its body. `head` is told the status first.
+
+    Raises OSError or h11.RemoteProtocolError; bounding the time is the caller's business.
+    """
     parts = urlsplit(request.url)
     secure = parts.scheme == "https"
     reader, writer = await asyncio.open_connection(
         parts.hostname, parts.port or (443 if secure else 80), ssl=_context() if secure else None
     )
     try:
-        return await _talk(request, parts.path or "/", parts.query, reader, writer)
+        protocol = h11.Connection(h11.CLIENT)
+        out = _outgoing(protocol, request, parts.path or "/", parts.query)
+        with contextlib.suppress(ConnectionError):  # a server may answer, and close, before it has read everything
+            writer.write(out)
+            await writer.drain()
+        return await _answer(protocol, reader, kept, head)
     finally:
         writer.transport.abort()  # the answer is whole, or nobody wants it any more: no lingering close
 
 
-async def _talk(request: Outgoing, path: str, query: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Answer:
-    protocol = h11.Connection(h11.CLIENT)
+def _outgoing(protocol: h11.Connection, request: Outgoing, path: str, query: str) -> bytes:
     headers = [(name.encode("latin-1"), value.encode("latin-1", "replace")) for name, value in request.headers.items()]
     if request.body or request.method in {"POST", "PUT", "PATCH"}:
         headers.append((b"Content-Length", str(len(request.body)).encode()))
     target = f"{path}?{query}" if query else path
     out = protocol.send(h11.Request(method=request.method, target=target.encode("ascii", "replace"), headers=headers)) or b""
     out += (protocol.send(h11.Data(data=request.body)) or b"") if request.body else b""
-    out += protocol.send(h11.EndOfMessage()) or b""
-    with contextlib.suppress(ConnectionError):  # a server may answer, and close, before it has read everything
-        writer.write(out)
-        await writer.drain()
+    return out + (protocol.send(h11.EndOfMessage()) or b"")
+
+
+async def _answer(
+    protocol: h11.Connection, reader: asyncio.StreamReader, kept: int, told: Callable[[int], None] | None
+) -> Answer:
     head: h11.Response | None = None
     body = bytearray()
     while True:
@@ -87,9 +96,11 @@ async def _talk(request: Outgoing, path: str, query: str, reader: asyncio.Stream
             protocol.receive_data(await reader.read(READ))
         elif isinstance(event, h11.Response):
             head = event
+            if told is not None:
+                told(head.status_code)
         elif isinstance(event, h11.Data):
             body += event.data
-        elif isinstance(event, h11.EndOfMessage | h11.ConnectionClosed) or len(body) > KEPT:
+        elif isinstance(event, h11.EndOfMessage | h11.ConnectionClosed) or len(body) > kept:
             break
     if head is None:
         raise h11.RemoteProtocolError("closed without an answer")

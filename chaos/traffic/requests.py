@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-BODY_KEPT = 4096  # bytes of an error answer that are kept as evidence
+BODY_KEPT = 4096  # characters of an error answer that are kept as evidence
+LONG_KEPT = 32_768  # of the first LONG ones that are longer: enough to be read as a whole, and no evidence of gigabytes
+LONG = 32
 EDGE_MARK = "x-chaos-edge"
 URL_CHARACTERS = "/?#[]@!$&'()*+,;=:%~"  # RFC 3986: what is encoded stays, what is not becomes so
 
@@ -49,6 +51,14 @@ class Session:
     base_url: str
     values: dict[str, str] = field(default_factory=dict)
     extra_headers: dict[str, str] = field(default_factory=dict)
+    long: int = LONG
+
+    def kept(self, text: str) -> str:
+        """As much of an error answer as goes into the evidence."""
+        if len(text) <= BODY_KEPT or not self.long:
+            return text[:BODY_KEPT]
+        self.long -= 1
+        return text[:LONG_KEPT]
 
     def headers(self, unique: str) -> dict[str, str]:
         """Host (the first allowed one) and [target].headers, placeholders filled in."""
@@ -121,7 +131,7 @@ async def send(
     text = ""
     started = now()
     try:
-        answer = await _within(deadline, exchange(request), lambda: stall(started, now()))
+        answer = await within(deadline, exchange(request), lambda: stall(started, now()))
     except (TimeoutError, h11.RemoteProtocolError, OSError) as exception:
         error, layer = classify(exception), Layer.NOBODY
     else:
@@ -133,7 +143,7 @@ async def send(
         if EDGE_MARK in answer.headers:
             layer = Layer.EDGE
         if status >= 400 or keep_body:
-            body = text[:BODY_KEPT]
+            body = session.kept(text)
     finished = now()
     expected = sample.request.accepts
     found, form = _found(sample.kind, text, unique) if status is not None and 200 <= status < 300 else (-1, "")
@@ -162,7 +172,7 @@ async def send(
     )
 
 
-async def _within(deadline: float, work: Coroutine[object, object, T], stalled: Callable[[], float]) -> T:
+async def within(deadline: float, work: Coroutine[object, object, T], stalled: Callable[[], float]) -> T:
     """What `work` returns, or TimeoutError after `deadline` seconds plus those `stalled()` meanwhile (at most twice as many)."""
     started = now()
     task = asyncio.ensure_future(work)

@@ -54,6 +54,8 @@ def with_environment(config, directory, extra, start=None):
     raw["target"]["env"] = env
     raw["target"]["start"] = start or raw["target"]["start"]
     raw["target"]["cwd"] = str((config.parent / raw["target"].get("cwd", ".")).resolve())
+    if kept := raw["target"].get("logs", {}).get("retention_file"):
+        raw["target"]["logs"]["retention_file"] = str((config.parent / kept).resolve())
     made = directory / "chaos.toml"
     made.write_text(dumps(raw), encoding="utf-8")
     return made

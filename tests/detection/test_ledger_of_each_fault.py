@@ -2,13 +2,15 @@
 
 import os
 import signal
+from pathlib import Path
 
 import pytest
 
 from chaos import ledger
+from tests.detection.conftest import REFERENCE
 from tests.detection.docker_run import DockerRun
 from tests.detection.staging import ledger as lines
-from tests.detection.tiny_run import Run, until
+from tests.detection.tiny_run import TINY, Run, until
 
 EACH = (
     "network.blackhole.new",
@@ -24,6 +26,18 @@ EACH = (
     "C1.start",
     "rollback",
 )
+
+
+# A server killed, a standby, a small file system, a thread that breaks the path again and again: nothing of it may be left.
+LIFE = (
+    "life.disk",
+    "life.failover",
+    "flapping",
+    *("life.backend", "life.postmaster", "life.recovery", "life.demoted", "life.locks", "life.cancelled", "life.deadlock"),
+    *("life.conflict", "life.migration", "bouncer.restart", "bouncer.impostor", "starting.57P03", "starting.slow", "replica"),
+    *("cross.reset.idle.both.long", "cross.blackhole.new.up.long"),
+)
+LIVES = LIFE if os.environ.get("CHAOS_DETECTION") == "all" else LIFE[:3]
 
 
 def in_force(run):
@@ -43,6 +57,21 @@ def test_the_runner_is_killed(tmp_path, kind):
     assert until(lambda: not ledger.account(run.directory / ledger.NAME).open, 5), lines(run.directory)
     assert run.left(5) == []
     assert lines(run.directory)[-1]["by"] == "watchdog"
+
+
+@pytest.mark.parametrize("kind", LIVES)
+def test_the_runner_is_killed_in_the_database_s_life(tmp_path, kind):
+    mounted = Path("/proc/mounts").read_text("utf-8") if Path("/proc/mounts").exists() else ""
+    config = REFERENCE if kind in {"life.deadlock", "life.conflict", "life.demoted"} else TINY
+    run = Run(tmp_path, config, only=(kind,))
+    in_force(run)
+    os.killpg(run.process.pid, signal.SIGKILL)
+    assert run.wait(5) == -signal.SIGKILL
+    assert until(lambda: not ledger.account(run.directory / ledger.NAME).open, 8), lines(run.directory)
+    assert run.left(8) == []
+    assert lines(run.directory)[-1]["by"] == "watchdog"
+    if mounted:
+        assert "chaos-pg" not in Path("/proc/mounts").read_text("utf-8")
 
 
 IN_CONTAINERS = ("network.blackhole.new", "tls.off", "pool.locks", "pool.slots", "restart.fast", "C1.reconnect")

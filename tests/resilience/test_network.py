@@ -21,6 +21,18 @@ def test_stall(prove, case):
     prove(case)
 
 
+@pytest.mark.families("cross", "flapping", "replica")
+def test_paths(prove, case):
+    """Each network fault by the state of connections, direction and length; a path that flaps; one replica of two."""
+    prove(case)
+
+
+@pytest.mark.families("life", "bouncer", "starting")
+def test_life(prove, case):
+    """Processes killed, long recovery, fail-over, a full disk, locks, deadlocks, a migration, PgBouncer, an instance that starts."""
+    prove(case)
+
+
 @pytest.mark.families("recovery")
 def test_recovery(prove, case):
     """Outage after outage, of lengths and at moments that nobody chose."""

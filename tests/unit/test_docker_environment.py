@@ -148,7 +148,7 @@ def test_on_a_bridge(docker, tmp_path):
     """Reached through published ports, on loopback only; and what those hide is said."""
     with started(tmp_path, "unit-bridge", docker_network="bridge") as made:
         assert made.versions["Docker"].endswith("(bridge network)")
-        assert set(made.reach.hides) == {"network.refused", "network.reset"}
+        assert {"network.refused", "network.reset", "cross.refused", "cross.reset", "flapping"} == set(made.reach.hides)
         assert ask(made.postgres.database_url(proxied(made, "postgres:5432")), "SELECT 1") == 1
         for one in docker.containers.list(filters={"label": f"{labels.RUN}=unit-bridge"}):
             published = [place for places in one.ports.values() for place in places or ()]

@@ -18,9 +18,9 @@ OWN = {
 
 
 def operation(body: object, *, status: int = 400, media: str = "application/problem+json", method: str = "GET", path: str = "/items/1",
-              layer: Layer = Layer.APPLICATION) -> Operation:  # fmt: skip
+              layer: Layer = Layer.APPLICATION, kind: Kind = Kind.INVALID) -> Operation:  # fmt: skip
     text = body if isinstance(body, str) else json.dumps(body)
-    return Operation(kind=Kind.INVALID, method=method, path=path, sample="invalid[0]", started=0.0, finished=0.1, status=status,
+    return Operation(kind=kind, method=method, path=path, sample="invalid[0]", started=0.0, finished=0.1, status=status,
                      media_type=media, body=text, layer=layer)  # fmt: skip
 
 
@@ -144,7 +144,36 @@ def test_leaks(text: str) -> None:
     assert "it tells" in problem_with(operation({"error": {"code": text}}, media="application/json"), OWN)
 
 
+INSIDE = [
+    "no answer from orders-db-0.orders.svc.cluster.local",
+    "cannot reach orders.abc123.eu-west-1.rds.amazonaws.com",
+    "upstream 10.0.3.7 did not answer",
+    "10.0.3.7:8080 refused",
+    "ip-10-0-3-7 is down",
+    "/srv/orders/settings.py is missing",
+    "no such file: /usr/local/lib/python3.11/site-packages",
+    "cannot read C:\\inetpub\\orders\\web.config",
+]
+
+
+@pytest.mark.parametrize("text", INSIDE)
+def test_names_and_places_of_the_inside(text: str) -> None:
+    assert leak(text)
+    assert "it tells" in problem_with(operation({"title": "x", "detail": text}), "problem+json")
+
+
+def test_where_hosts_are_what_was_asked_about_none_is_a_leak() -> None:
+    asked = operation({"title": "unknown host", "detail": "10.0.3.7:8080 is not served"}, kind=Kind.HOST)
+    assert problem_with(asked, "problem+json") == ""
+
+
 INNOCENT = [
+    "the client 10.0.3.7 is not allowed",
+    "version 10.2.3.4 is not supported",
+    "the code is errors.internal",
+    "see /app/main.js and /home/dashboard/widgets/3",
+    "the file /reports/2024.log is not yours",
+    "use GET /opt/outs or /etc/",
     "Please select one from the list, or update your profile and set a name.",
     "Select a date from the calendar where available",
     "File a report, line 3 is missing",
@@ -204,9 +233,9 @@ def test_judge_counts_the_applications_errors_only() -> None:
     assert finding is not None
     assert (finding.check, finding.gate, finding.n, finding.bad) == ("errors.network.refused", "rel.error_schema", 10, 1)
     assert finding.outcome is Outcome.FAIL
-    assert "1 x GET /items/* 400: media type text/plain" in finding.detail
-    assert "1 x 400 by the server in another form" in finding.detail
-    assert "1 x 502 by the edge in the schema" in finding.detail
+    assert "1 x GET /items/* 400 (application): media type text/plain" in finding.detail
+    assert "1 x 400 by the server, for the application never saw the request, in another form" in finding.detail
+    assert "1 x 502 by the edge, for the application never saw the request" in finding.detail
     assert "no" in finding.examples[0]
 
 

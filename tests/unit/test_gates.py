@@ -23,7 +23,7 @@ def test_every_id_of_the_requirements_is_there():
     ids = """sec.unknown_host_2xx sec.unknown_host_400 sec.host_allowlist sec.audit_log sec.verify_full sec.tls_handshake sec.cert_expiry
     sec.cert_rotation sec.pentest sec.waf sec.logs rel.availability rel.error_budget rel.p95 rel.p99 rel.delta rel.no_400_to_500
     rel.error_schema rel.api_contract res.backoff res.pool res.network res.durability res.rollback roll.canary roll.pause
-    roll.safeguards rep.documents rep.attestation rep.go""".split()
+    roll.safeguards rep.dashboards rep.documents rep.attestation rep.go""".split()
     assert set(ids) == set(GATES)
 
 

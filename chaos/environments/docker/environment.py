@@ -366,7 +366,8 @@ class DockerEnvironment:
 
 
 def _hidden() -> dict[str, str]:
-    return dict.fromkeys(("network.refused", "network.reset"), f"{PUBLISHED}: use the host network")
+    names = ("network.refused", "network.reset", "cross.refused", "cross.reset", "flapping")
+    return dict.fromkeys(names, f"{PUBLISHED}: use the host network")
 
 
 def _ryuk_image(settings: Settings) -> str:

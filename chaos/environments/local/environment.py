@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, NoReturn, Protocol
 
 from chaos.environments import Reach
 from chaos.environments.local import installation, template, toxiproxy
+from chaos.environments.local.bouncer import PgBouncer
 from chaos.environments.local.edge import CaddyEdge
 from chaos.environments.local.front import Front, caddy
 from chaos.environments.local.postgres import Postgres
@@ -160,6 +161,19 @@ class LocalEnvironment:
         front = caddy(origin_port, identity, reaper=self._reaper, directory=directory)
         self._edges.append(front)
         return front
+
+    def bouncer(self, port: int) -> PgBouncer:
+        """A PgBouncer in front of `port` (a proxy's, or PostgreSQL's), not started; see `bouncer.lacking`."""
+        assert self._home is not None
+        identity = self.authority.issue("valid")
+        return PgBouncer(
+            self.postgres,
+            port,
+            home=self._home / "bouncer",
+            log=self.run_dir / "pgbouncer.log",
+            reaper=self._reaper,
+            identity=identity,
+        )
 
     def runner(self, image: str) -> NoReturn:
         """UsageError: no image runs without an engine."""

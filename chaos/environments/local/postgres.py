@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
+import subprocess
 import time
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from chaos import watchdog
+from chaos.environments.local.room import Room
 from chaos.environments.local.template import ADMIN, APP
 from chaos.environments.tls_server import SETTINGS, TlsServer
 from chaos.errors import PartFailed
 from chaos.processes import free_port, tail
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from chaos.environments.local.installation import Installation
     from chaos.environments.local.template import Credentials
@@ -59,6 +63,9 @@ class Postgres(TlsServer):
         self._home = home
         self._data = home / "data"
         self._fsync = fsync
+        self._credentials = credentials
+        self._extra: dict[str, str] = {}
+        self._room: Room | None = None
 
     def install_identity(self, chain_file: Path, key_file: Path) -> None:
         """Puts the certificate and its key in place, before the first start; see `use_certificate` for a running server."""
@@ -68,13 +75,14 @@ class Postgres(TlsServer):
     def launch(self) -> None:
         """Starts the server and returns at once; `wait` waits for it."""
         argv = [self._installation.tool("postgres"), "-D", str(self._data)]
+        user = self._installation.user
         self.process = self._reaper.spawn(
-            argv,
+            self._room.entered(argv, user) if self._room else argv,
             name="PostgreSQL",
             cwd=Path("/"),
             env=self._installation.env,
             log=self.log,
-            user=self._installation.user,
+            user=None if self._room else user,
             stop_signal=signal.SIGINT,
             death_signal=signal.SIGQUIT,
         )
@@ -88,7 +96,7 @@ class Postgres(TlsServer):
         while True:
             with suppress(OSError, IndexError):
                 lines = pid_file.read_text(encoding="utf-8").splitlines()
-                if lines[7].strip() == "ready" and int(lines[0]) == self.process.pid:  # as pg_ctl does it
+                if lines[7].strip() in {"ready", "standby"} and int(lines[0]) == self.process.pid:  # as pg_ctl does it
                     break
             if (status := self.process.poll()) is not None:
                 self._fail(f"did not start: exit status {status}")
@@ -114,8 +122,166 @@ class Postgres(TlsServer):
         self.process.stop(10, stop_signal={"fast": signal.SIGINT, "immediate": signal.SIGQUIT}[mode])
         self.process = None
 
+    # -- its life: crashes, long recovery, followers, a disk of its own ---------------------------------------------------------
+
+    @property
+    def owner(self) -> tuple[int, int] | None:
+        """(uid, gid) of its processes and files; None: the caller's own."""
+        return self._installation.user
+
+    def adjust(self, settings: Mapping[str, str]) -> None:
+        """These settings on top of our own, values as postgresql.conf has them, reloaded; {} takes them off again."""
+        self._extra = dict(settings)
+        self._reload()
+
+    def crash(self) -> None:
+        """SIGKILL to the postmaster alone; its backends find out by themselves. Returns when all of them have gone."""
+        assert self.process is not None
+        self._asked_to_stop = True
+        children = watchdog.family({self.process.pid})
+        os.kill(self.process.pid, signal.SIGKILL)
+        deadline = time.monotonic() + 5
+        while any(watchdog.start_time(pid) for pid in children) and time.monotonic() < deadline:
+            time.sleep(0.005)
+        self.process.stop()
+        self.process = None
+
+    def recover_slowly(self) -> None:
+        """Starts it in archive recovery, from an archive that does not answer until `recovered` is called; returns at once.
+
+        Until then it refuses every session with 57P03 (https://www.postgresql.org/docs/current/continuous-archiving.html).
+        """
+        wait = f'i=0; while [ ! -e "{self._home}/archive-answers" ] && [ $i -lt 2400 ]; do sleep 0.05; i=$((i+1)); done; exit 1'
+        self._extra = {"restore_command": f"'{wait}'", "hot_standby": "off"}
+        self._configure()
+        self._write("recovery.signal", b"")
+        self.launch()
+
+    def recovered(self) -> None:
+        """The archive has nothing: recovery ends, and it takes connections when this returns. Idempotent."""
+        gate = self._home / "archive-answers"
+        gate.touch()
+        try:
+            if self.process is None or self.process.poll() is not None:
+                self.start()
+            self.wait()
+        finally:
+            gate.unlink()
+        self.adjust({})
+
+    def lacks(self, *names: str) -> str:
+        """Which of PostgreSQL's own programs are not beside `postgres`, as a reason; '' when all are."""
+        missing = [name for name in names if not Path(self._installation.tool(name)).exists()]
+        return f"no {' or '.join(missing)} in {self._installation.bin_dir}" if missing else ""
+
+    def follower(self, name: str) -> Postgres:
+        """A standby of this server, streaming, that takes read-only sessions when this returns; `name` is also its log's."""
+        home = self._home / name
+        home.mkdir(mode=0o700)
+        if self._installation.user:
+            os.chown(home, *self._installation.user)
+        made = Postgres(
+            installation=self._installation,
+            reaper=self._reaper,
+            home=home,
+            log=self.log.with_name(f"postgres-{name}.log"),
+            credentials=self._credentials,
+            ca_file=self.ca_file,
+            fsync=self._fsync,
+        )
+        made.rebuild(self)
+        return made
+
+    def rebuild(self, primary: Postgres) -> None:
+        """Its data are thrown away and copied from `primary` by pg_basebackup, which it follows from then on."""
+        self.stop("immediate")
+        shutil.rmtree(self._data, ignore_errors=True)
+        self._tool(
+            "pg_basebackup", "-D", str(self._data), "-d", primary.admin_conninfo, "-c", "fast", "-X", "stream", "--no-sync"
+        )
+        served = re.findall(
+            r"^ssl_cert_file = 'server-(\d+)\.crt'", (self._data / "postgresql.conf").read_text("utf-8"), re.MULTILINE
+        )
+        self._identity = int(served[-1])
+        self.follow(primary)
+
+    def follow(self, primary: Postgres) -> None:
+        """Starts it as a hot standby of `primary`: it streams from there and refuses every write (25006)."""
+        self._extra = {"primary_conninfo": f"'{primary.admin_conninfo}'", "hot_standby": "on"}
+        self._configure()
+        self._write("standby.signal", b"")
+        self.start()
+
+    def discard(self) -> None:
+        """A follower that is needed no more: stopped and removed."""
+        self.stop("immediate")
+        shutil.rmtree(self._home, ignore_errors=True)
+
+    def promote(self) -> None:
+        """A standby becomes a primary; it takes writes when this returns."""
+        self._tool("pg_ctl", "promote", "-D", str(self._data), "-w", "-t", "20")
+        self.adjust({})
+
+    def small_disk(self) -> Room:
+        """Its WAL moves to a small file system of its own, and it is started there. See `Room`; `usual_disk` moves it back."""
+        self._room = Room(
+            self._home / "wal", reaper=self._reaper, log=self.log.with_name("room.log"), user=self._installation.user
+        )
+        self.stop()
+        self._move(self._data / "pg_wal", self._room.reach)
+        (self._data / "pg_wal").rmdir()
+        (self._data / "pg_wal").symlink_to(self._room.place)
+        self.start()
+        return self._room
+
+    def usual_disk(self) -> None:
+        """The WAL is back with the data, and the server takes connections. Idempotent."""
+        if self._room is None:
+            return
+        self._room.empty()
+        self.stop("immediate")
+        link = self._data / "pg_wal"
+        if link.is_symlink():
+            link.unlink()
+            link.mkdir(mode=0o700)
+            if self._installation.user:
+                os.chown(link, *self._installation.user)
+        self._move(self._room.reach, link)
+        room, self._room = self._room, None
+        self.start()
+        room.close()
+
+    def _move(self, source: Path, target: Path) -> None:
+        """All that is in one directory into another, with its owner."""
+        done = subprocess.run(["cp", "-Rp", f"{source}/.", str(target)], capture_output=True, text=True, check=False)
+        if done.returncode:
+            self._fail(f"its WAL could not be moved: {done.stderr.strip()[:200]}")
+        for path in source.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def _tool(self, name: str, *arguments: str) -> None:
+        """One of PostgreSQL's own programs, as PostgreSQL's user; PartFailed, with its words, when it fails."""
+        user = self._installation.user
+        done = subprocess.run(
+            [self._installation.tool(name), *arguments],
+            env=self._installation.env,
+            cwd="/",
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+            user=user[0] if user else None,
+            group=user[1] if user else None,
+            extra_groups=[] if user else None,
+        )
+        if done.returncode:
+            words = tuple((done.stderr or done.stdout).strip().splitlines()[-6:])
+            raise PartFailed(f"{name} failed", remedy="read its words", where="PostgreSQL", tail=words)
+
     def check(self) -> None:
         """Raises PartFailed when it died and nobody asked it to."""
+        if self._room is not None:
+            return  # a full disk may end it
         if not self._asked_to_stop and self.process is not None and (status := self.process.poll()) is not None:
             self._fail(f"died: exit status {status}")
 
@@ -155,12 +321,13 @@ class Postgres(TlsServer):
             "ssl_key_file": f"'server-{self._identity}.key'",
             "fsync": "on" if self._fsync else "off",
             "full_page_writes": "on" if self._fsync else "off",
+            **self._extra,
         }
         text = _SETTINGS + "".join(f"{name} = {value}\n" for name, value in flags.items())
         self._write("postgresql.conf", text.encode())
         kind = "hostssl" if self._tls else "host"
         rules = [
-            f"local all {ADMIN} scram-sha-256",
+            f"local all,replication {ADMIN} scram-sha-256",
             *(f"{kind} all all {net} scram-sha-256" for net in ("127.0.0.1/32", "::1/128")),
         ]
         self._write("pg_hba.conf", "".join(f"{rule}\n" for rule in rules).encode())

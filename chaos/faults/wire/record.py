@@ -114,6 +114,11 @@ class Ledger:
             found = self._records[bisect_left(self._records, when, key=lambda record: record.opened) :]
         return tuple(record.snapshot() for record in found)
 
+    def moved(self) -> int:
+        """Bytes that all connections have moved so far, both ways."""
+        with self._mutex:
+            return sum(record.bytes_up + record.bytes_down for record in self._records)
+
     def _drop(self) -> None:
         """A tenth at once, so that it need not be done for each."""
         old = self._kept // 10 + 1

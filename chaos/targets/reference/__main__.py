@@ -9,7 +9,8 @@ import logging
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO, cast
 
 import stamina.instrumentation
 from uvicorn import Config, Server
@@ -17,7 +18,9 @@ from uvicorn import Config, Server
 from chaos.errors import ConfigError
 from chaos.targets.reference.app import build_app
 from chaos.targets.reference.protocol import strict_protocol
+from chaos.targets.reference.retention import DailyFile
 from chaos.targets.reference.settings import Settings
+from chaos.targets.reference.telemetry import make_log
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -99,7 +102,8 @@ def main(arguments: list[str] | None = None) -> int:
     except ConfigError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code
-    return serve(build_app(settings), settings)
+    log = make_log(cast("TextIO", DailyFile(Path(settings.log_file)))) if settings.log_file else None
+    return serve(build_app(settings, log=log), settings)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ class Settings:
     bind: str = "127.0.0.1"
     port: int = 8000
     release: str = "v1"
+    log_file: str = ""
 
     allowed_hosts: tuple[str, ...] = ("api.example.test",)
     seo_hosts: tuple[str, ...] = ("*.landing.example.test",)
@@ -67,6 +68,7 @@ class Settings:
             bind=env.get("BIND", "127.0.0.1"),
             port=_number(env, "PORT", 8000),
             release=env.get("RELEASE", "v1"),
+            log_file=env.get("LOG_FILE", ""),
             allowed_hosts=_list(env, "ALLOWED_HOSTS", ("api.example.test",)),
             seo_hosts=_list(env, "SEO_HOSTS", ("*.landing.example.test",)),
             preview_hosts=_list(env, "PREVIEW_HOSTS", ("*.preview.example.test",)),

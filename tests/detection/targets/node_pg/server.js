@@ -1,6 +1,7 @@
 'use strict'
 /*
- * Notes: Node's own http server and the pg pool. Exits at start when its database is not there. Logs nothing.
+ * Notes: Node's own http server and the pg pool. Exits at start when its database is not there. One JSON line a request,
+ * as pino writes them, and metrics as prom-client does.
  *
  * Why it is healthy:
  * - `ssl` is an object with the CA and nothing from a URL: pg lets a URL's sslmode overwrite it. Node then checks chain and host name;
@@ -29,7 +30,38 @@ const pool = new Pool({
   keepAlive: true, application_name: 'notes'
 })
 pool.on('error', () => {})
-pool.on('connect', (client) => client.on('error', () => {}))
+const tls = {}
+pool.on('connect', (client) => {
+  client.on('error', () => {})
+  const socket = client.connection?.stream
+  if (socket?.getCipher) Object.assign(tls, { protocol: socket.getProtocol(), cipher: socket.getCipher()?.standardName })
+})
+
+const counts = new Map()
+const count = (name, by = 1) => counts.set(name, (counts.get(name) ?? 0) + by)
+function exposition () {
+  const lines = [...counts].map(([name, value]) => `${name} ${value}`)
+  return ['# TYPE pg_pool_in_use gauge', `pg_pool_in_use ${pool.totalCount - pool.idleCount}`, ...lines, ''].join('\n')
+}
+
+function observe (request, response, seen) {
+  const begun = process.hrtime.bigint()
+  const reqId = crypto.randomUUID()
+  response.setHeader('X-Request-Id', reqId)
+  response.on('close', () => {
+    const seconds = Number(process.hrtime.bigint() - begun) / 1e9
+    const status = response.statusCode
+    count(`http_requests_total{route="${seen.route}",method="${request.method}",status_code="${status}"}`)
+    count(`http_request_duration_seconds_bucket{route="${seen.route}",le="+Inf"}`)
+    count(`http_request_duration_seconds_count{route="${seen.route}"}`)
+    if (seen.refused) count('host_rejections_total')
+    process.stdout.write(JSON.stringify({
+      level: status >= 500 ? 50 : status >= 400 ? 40 : 30, time: Date.now(), msg: seen.refused ? 'host refused' : 'request completed',
+      req: { id: reqId, method: request.method, host: request.headers.host, route: seen.route, remoteAddress: request.socket.remoteAddress },
+      res: { statusCode: status }, db: { tls: { ...tls } }, err: status >= 400 ? { code: `E${status}` } : undefined, responseTime: seconds * 1000
+    }) + '\n')
+  })
+}
 
 class Unavailable extends Error {}
 class Wrong extends Error {
@@ -47,6 +79,7 @@ async function checkout () {
     gate.failures = 0
     return client
   } catch (error) {
+    count('pg_connect_errors_total')
     if (connecting) gate.nextTry = Date.now() + Math.random() * Math.min(2000, 40 * 2 ** gate.failures++)
     throw new Unavailable(error.message)
   } finally {
@@ -115,6 +148,7 @@ const shown = (row) => ({ id: row.id, text: row.text, self: '/notes?text=' + enc
 
 const routes = {
   'api GET /livez': async () => [200, { up: true }],
+  'api GET /metrics': async () => [200, { metrics: exposition() }],
   'api GET /readyz': async () => [200, await query('SELECT 1 AS ready')],
   'api POST /login': async (request) => {
     const form = new URLSearchParams(await bodyOf(request, 'application/x-www-form-urlencoded'))
@@ -149,19 +183,22 @@ const routes = {
 }
 
 function answer (response, status, body, headers = {}) {
-  const html = typeof body === 'string'
-  const type = html ? 'text/html; charset=utf-8' : status >= 400 ? 'application/problem+json' : 'application/json'
-  const bytes = Buffer.from(html ? body : JSON.stringify(body))
+  const html = typeof body === 'string' || body.metrics !== undefined
+  const type = body.metrics !== undefined ? 'text/plain; version=0.0.4' : html ? 'text/html; charset=utf-8' : status >= 400 ? 'application/problem+json' : 'application/json'
+  const bytes = Buffer.from(html ? body.metrics ?? body : JSON.stringify(body))
   response.writeHead(status, { 'Content-Type': type, 'Content-Length': bytes.length, ...headers })
   response.end(response.req.method === 'HEAD' ? undefined : bytes)
 }
 const problem = (status, detail) => ({ type: 'about:blank', title: http.STATUS_CODES[status], status, detail })
 
 async function handle (request, response) {
+  const seen = { route: 'unmatched', refused: false }
+  observe(request, response, seen)
   try {
     const path = /^\/[^?#]*/.exec(request.url.replace(/^[a-z][a-z0-9+.-]*:\/\/[^/?#]*/i, ''))?.[0] ?? '/'
     const where = hostsOf(request).map((host) => surface(host, path))
-    if (where.includes(null)) throw new Wrong(400, 'unknown host', { Connection: 'close' })
+    seen.refused = where.includes(null)
+    if (seen.refused) throw new Wrong(400, 'unknown host', { Connection: 'close' })
     const url = new URL('http://unused' + request.url.slice(Math.max(0, request.url.indexOf(path))).replace(/^\/\/+/, '/'))
     const method = request.method === 'HEAD' ? 'GET' : request.method
     const item = /^\/notes\/([^/]+)$/.exec(path)
@@ -171,6 +208,7 @@ async function handle (request, response) {
       const others = Object.keys(routes).filter((name) => name.startsWith(where[0] + ' ') && name.endsWith(' ' + known)).map((name) => name.split(' ')[1])
       throw others.length ? new Wrong(405, 'not this method', { Allow: others.join(', ') }) : new Wrong(404, 'nothing here')
     }
+    seen.route = known
     answer(response, ...await route(request, url, item?.[1]))
   } catch (error) {
     if (error instanceof Wrong) return answer(response, error.status, problem(error.status, error.message), error.headers)

@@ -1,0 +1,9 @@
+"""The candidate keeps the API contract of the baseline: rel.api_contract. Nightly; not applicable without [target.candidate]."""
+
+import pytest
+
+
+@pytest.mark.families("contract")
+def test_contract(prove, case):
+    """Descriptions and real answers of both releases, asked the same on one database."""
+    prove(case)
