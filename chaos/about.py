@@ -130,7 +130,7 @@ def explain(name: str) -> None:
     row = next((row for row in host_rows() if row.id == name), None)
     if row is not None:
         sys.stdout.write(
-            f"{row.id}  {row.title}\n\n  must be   {row.must or 'not run'}\n  why       {row.why}\n"
+            f"{row.id}  {row.title}\n\n  must be   {_must(row.must)}\n  why       {row.why}\n"
             "  run it    chaos-gate run --only hosts\n"
         )
         return
@@ -175,6 +175,11 @@ def _sent(name: str) -> str:
     parts += ["; ".join(" + ".join(lines) for lines in row.lines if lines), row.version if row.version != "HTTP/1.1" else ""]
     text = ": ".join(part for part in parts if part).replace("\r", "\\r").replace("\x00", "\\x00").replace("\x0b", "\\x0b")
     return f"`{text if len(text) <= 160 else text[:157] + '...'}`"
+
+
+def _must(must: str) -> str:
+    """What a row of the host catalogue must come to, in words."""
+    return {"": "not run", "policy": "whatever [policy] says; by default it is only reported"}.get(must, must)
 
 
 def _explain_gate(gate: Gate) -> None:

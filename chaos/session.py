@@ -63,7 +63,10 @@ ONCE = {
     "contract",
     *("cross", "life", "bouncer", "starting", "flapping", "replica"),  # these take long enough as it is
     "logs",
+    "logs-fault",
     "metrics",
+    "metrics-tls",
+    "metrics-pool",
 }  # repeating these says no more than they do at once
 LOSE = {"_remove", "remove", "__del__", "__call__"}  # callbacks of weak references, and finalizers
 COMMAND = (sys.executable, "-m", "chaos")

@@ -17,7 +17,7 @@ from chaos.faults.network import NETWORK
 
 ATTACK_ROW = re.compile(r"P[BMURSTI]\d\d|pentest\.delta")  # checks of the experiment 'pentest'
 WORD = "schedule:"  # what a schedule that is written out begins with
-HOST_ROW = re.compile(r"H\d\d|hosts\.400\.\w+|audit\.hosts")  # checks of the one experiment 'hosts'
+HOST_ROW = re.compile(r"H\d\d[a-z]?|hosts\.400\.\w+|audit\.hosts")  # checks of the one experiment 'hosts'
 
 
 def _network() -> list[Case]:

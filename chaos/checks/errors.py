@@ -27,6 +27,8 @@ GATE = "rel.error_schema"
 LIMIT = 0.005  # of error answers that may be wrong; gates.toml has the last word
 KEPT = (4096, 32_768)  # characters of a body that recorders keep: one as long as this may have been cut
 EMPTY = "an empty body"
+BEHIND = "wire."  # how Operation.client begins for what a relay behind the edge saw of an exchange
+CACHES = "H47"  # how Operation.row begins where two requests are about what a cache makes of them
 SPARING = "corpus"  # families that send thousands of requests, and may keep no body of what was refused as it should be
 ECHOED = 5  # characters: a shorter value of a query also stands in what is not its echo
 GROUPED = 60  # groups that one finding carries
@@ -62,7 +64,7 @@ def told(operation: Operation, private: Iterable[str] = ()) -> str:
     values = [value for _, value in parse_qsl(query) if len(value) > ECHOED]
     for said in (operation.path, bare(operation.path), unquote(path), *values, operation.unique):
         body = body.replace(said, " ") if len(said) > 1 else body
-    return leak(body, private, hosts=operation.kind is not Kind.HOST)
+    return leak(body, private, hosts=operation.kind not in {Kind.HOST, Kind.ATTACK})
 
 
 def cut(operation: Operation) -> bool:
@@ -187,15 +189,26 @@ def _standing(one: Operation, why: str, *, spare: bool = False) -> tuple[Operati
     if one.layer is not Layer.APPLICATION:
         return one, why, f"by the {one.layer}, for the application never saw the request"
     leaks = why.startswith("it tells ")
-    if one.kind in HEALTH and not leaks:
-        return one, "", "to health checks, whose bodies follow forms of their own"
-    if one.client.startswith(CANDIDATE) and not leaks:
-        return one, "", "by the candidate, whose forms rel.api_contract compares"
+    if not leaks and (elsewhere := _elsewhere(one)):
+        return one, "", elsewhere
     if spare and why == EMPTY:
         return one, "", "whose bodies were not kept, right as far as their media type goes"
     if cut(one) and not why and not _whole(one):
         return one, "", "longer than what is kept of them, right as far as that goes"
     return one, why, ""
+
+
+def _elsewhere(one: Operation) -> str:
+    """Why the form of an answer is not this check's business; '' when it is."""
+    if one.kind in HEALTH:
+        return "to health checks, whose bodies follow forms of their own"
+    if one.kind is Kind.ATTACK:
+        return "to attacks, where whoever stands in front may have answered"
+    if one.client.startswith(CANDIDATE):
+        return "by the candidate, whose forms rel.api_contract compares"
+    if one.client.startswith(BEHIND):
+        return "seen behind the edge, and counted before it"
+    return "to rows about caches, of which no body was kept" if one.row.startswith(CACHES) else ""
 
 
 def _whole(one: Operation) -> bool:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import re
 import tomllib
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -75,10 +75,10 @@ def rows() -> tuple[Row, ...]:
 
 def _certain(row: Mapping[str, object]) -> bool:
     """Whether every target can be asked: nothing but a listed host, an evil one and the path is put into it."""
-    if not {"host", "lines", "raw"} & set(row) or "after" in row or "unlisted" in row:
+    if not {"host", "lines", "raw"} & set(row) or {"after", "unlisted", "sends", "generated"} & set(row):
         return False
     named = set(re.findall(r"\{([^}]+)\}", " ".join(str(row.get(key, "")) for key in ("host", "lines", "start", "paths"))))
-    return named <= {"g", "G", "e", "path", "label"}
+    return named <= {"g", "G", "e", "path", "label", "page", "PAGE"}
 
 
 def judge(history: History, *, policy: Mapping[str, str] | None = None, limit: float = LIMIT) -> list[Finding]:
@@ -94,9 +94,21 @@ def judge(history: History, *, policy: Mapping[str, str] | None = None, limit: f
     shapes = _Shapes.of(asked)
     sick = _control(by_row.get("H61", []))
     found = [_row(row, by_row.get(row.id, []), shapes, (policy or {}).get(row.id, "report"), sick) for row in rows()]
-    return [one if one.check != "H46" else _derived(asked, policy or {}) for one in found] + [
-        _rate(counted, asked, limit=limit, sick=sick) for counted in rates(history)[REFUSED_400]
-    ]
+    found = [one if one.check != "H46" else _derived(asked, policy or {}) for one in found]
+    found += [_rate(counted, asked, limit=limit, sick=sick) for counted in rates(history)[REFUSED_400]]
+    return [_shown_again(one, history.facts) for one in found]
+
+
+def _shown_again(finding: Finding, facts: Mapping[str, str]) -> Finding:
+    """With what shows the failure again: the smallest host, or the bytes, and a shell line (chaos/traffic/host_smallest.py)."""
+    if finding.outcome is not Outcome.FAIL:
+        return finding
+    kind = finding.check.removeprefix("hosts.400.")
+    of_it = [finding.check] if kind == finding.check else [row.id for row in rows() if row.kind == kind]
+    smallest = [facts[f"smallest.{row}"] for row in of_it if f"smallest.{row}" in facts]
+    wire = [facts[f"wire.{row}"] for row in of_it if f"wire.{row}" in facts]
+    lines = [f"smallest that fails, {one}" for one in smallest[:1]] or [f"again: {one}" for one in wire[:1]]
+    return replace(finding, examples=(*finding.examples, *lines))
 
 
 def rates(history: History) -> dict[str, list[tuple[str, int, int]]]:
@@ -249,7 +261,7 @@ def _reported(row: Row, asked: Sequence[Operation], shapes: _Shapes, gate: str) 
         check=row.id,
         gate=gate,
         outcome=Outcome.NOT_APPLICABLE,
-        detail=f'{row.title}: {how} ({_tally(asked)}); reported only, "{row.id}" in [policy] decides',
+        detail=f'{row.title}: {how} ({_tally(asked)}); reported only (the default), "{row.id}" in [policy] decides',
         expected=row.why,
     )
 

@@ -240,7 +240,9 @@ def rows() -> frozenset[str]:
     """The ids of catalogue rows: certificates, protocol, authentication, rotation, client certificates, the database's life, hosts."""
     last = {"C": 27, "P": 16, "A": 8, "R": 7, "M": 6, "L": 2}
     hosts = [*range(1, 51), *range(61, 74)]
-    return frozenset({f"{kind}{n}" for kind, end in last.items() for n in range(1, end + 1)} | {f"H{n:02}" for n in hosts})
+    return frozenset(
+        {f"{kind}{n}" for kind, end in last.items() for n in range(1, end + 1)} | {f"H{n:02}" for n in hosts} | {"H43b", "H69b"}
+    )
 
 
 def known_keys(table: str, value: Mapping[str, Any]) -> None:

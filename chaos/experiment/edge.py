@@ -19,7 +19,7 @@ from chaos.traffic import edge as through
 from chaos.traffic import layers, poison
 from chaos.traffic.host_names import bare_name, is_address
 from chaos.traffic.host_target import asked_on
-from chaos.traffic.raw import RawAnswer, exchange
+from chaos.traffic.raw import exchange
 from chaos.traffic.relay import Relay
 
 if TYPE_CHECKING:
@@ -29,9 +29,10 @@ if TYPE_CHECKING:
     from chaos.certs import Identity
     from chaos.environments import Front as AnyFront
     from chaos.experiment.core import Recording
-    from chaos.model import History
+    from chaos.model import History, Layer
     from chaos.rig import Rig
     from chaos.traffic.host_names import HostNames
+    from chaos.traffic.raw import RawAnswer
 
 ELSEWHERE = "the target runs elsewhere ([target] url), behind whatever edge it has: no edge of ours stands in front of it"
 
@@ -55,18 +56,18 @@ def edge(rig: Rig, case: Case, recording: Recording) -> History:
         else:
             facts["edge.h2"] = "the edge takes no HTTP/2 (ALPN)"
         front.check()
-        found += poison.attempts(lambda request: _at_edge(over, words.g, request), words, "h1")
+        found += poison.attempts(lambda request: over.ask_raw(request, words.g), words, "h1")
         front.check()
-    found += poison.attempts(lambda request: exchange(origin, request, timeout=over.timeout), words, "origin")
+
+    def direct(request: bytes) -> tuple[RawAnswer, Layer]:
+        answer = exchange(origin, request, timeout=over.timeout)
+        return answer, learned.layer(answer)
+
+    found += poison.attempts(direct, words, "origin")
     rig.check_alive()
     facts["edge.per_class"] = str(per_class)
     recording.extra = tuple(found)
     return recording.history()
-
-
-def _at_edge(over: through.Edge, name: str, request: bytes) -> RawAnswer:
-    sni = "" if is_address(name) else name
-    return exchange(over.address, request, timeout=over.timeout, context=over.h1, server_name=sni)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from chaos.environments.local import bouncer as pgbouncer
 from chaos.environments.local import room
 from chaos.environments.local.postgres import Postgres
 from chaos.errors import CleanupFailed
-from chaos.experiment.core import Plan, look_up_writes, under_fault
+from chaos.experiment.core import Plan, look_up_writes, serving, under_fault
 from chaos.experiment.impostors import Masquerade
 from chaos.faults.contention import Aborted, Cancelled, LockStorm, Migration
 from chaos.faults.database import Restart, admin
@@ -116,12 +116,13 @@ def _failover(rig: Rig, recording: Recording, primary: Postgres, *, demoted: boo
 
 def _found_again(rig: Rig, recording: Recording, history: History) -> History:
     """Whoever keeps read-only sessions takes no writes yet; what it acknowledged is looked up all the same, once they are cut."""
-    if history.exited or any(one.kind is Kind.READ_BACK for one in history.operations):
+    if history.exited or serving(rig, history.windows[-1].healed):
         return history
+    cut = now()
     rig.path.sever()
     if not rig.steady():
         look_up_writes(rig, recording.started)
-    found = tuple(one for one in recording.history().operations if one.kind is Kind.READ_BACK)
+    found = tuple(one for one in recording.history().operations if one.kind is Kind.READ_BACK and one.started >= cut)
     return replace(history, operations=history.operations + found)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from chaos.checks import lines as log_lines
 from chaos.checks import privacy, retention
+from chaos.config import expand
 from chaos.experiment.core import Plan, under_fault
 from chaos.experiment.faults import served
 from chaos.faults.database import OURS, admin
@@ -35,6 +36,9 @@ def logs(rig: Rig, case: Case, recording: Recording) -> History:
     """Requests of each kind with nothing broken; then the log is read. And where it is set for how long logs are kept."""
     del case
     target = rig.config.target
+    if unread := out_of_reach(rig):
+        recording.facts["absent"] = unread
+        return recording.history()
     ordinary = marked.ordinary(target)
     few = [one for one in ordinary if one.kind != "invalid"] + [one for one in ordinary if one.kind == "invalid"][:INVALID]
     names = target.logs.private if target.logs else ()
@@ -71,6 +75,17 @@ def logs_fault(rig: Rig, case: Case, recording: Recording) -> History:
         _await(rig, recording, offset, sent)
     _note(rig, recording, offset, sent)
     return _with_lines(rig, history, offset)
+
+
+def out_of_reach(rig: Rig) -> str:
+    """Why the target's log cannot be read from here; '' when it can."""
+    table = rig.config.target.logs
+    if rig.ours or table is None:
+        return ""
+    if table.file is None:
+        return "the target runs elsewhere, and [target.logs] names no file on this machine"
+    place = rig.config.target.cwd / expand(table.file, rig.target.values)
+    return "" if place.is_file() else f"the target runs elsewhere, and its log is not here: {table.file}"
 
 
 def _send(rig: Rig, requests: Sequence[Marked]) -> list[Sent]:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 PATIENCE = 2.5  # s in which a counter may still be behind
 READS, TURNS, CRAWLED = 10, 2, 3  # good reads; how often each invalid request is sent; visits of a crawler
-LOOKS = 8  # at the pool while it is held
+LOOKS, LOOKING = 8, 3.0  # at the pool while it is held, and s for all of them
 UNCERTAIN = {404, 405}  # what a framework answers before any middleware that counts
 
 
@@ -59,7 +59,9 @@ class _Scrapes:
 
     def begin(self) -> dict[str, Any]:
         """The one to compare with; three in a row show whether one process answers them all."""
-        rows = [self.take("before") for _ in range(3)]
+        rows = [self.take("before")]
+        while len(rows) < 3 and not rows[-1]["error"]:
+            rows.append(self.take("before"))
         counted = [role.id for role in panels.roles() if role.kind != "gauge"]
         fell = any(
             later["values"].get(role, {}).get(name, 0.0) < value
@@ -81,9 +83,12 @@ class _Scrapes:
         wait_for(shown, PATIENCE, every=0.25)
 
     def most(self, name: str, role: str, times: int) -> None:
-        """Scrape so many times; the largest values of a gauge count."""
+        """Scrape so many times, or for a while: a service whose threads wait answers late. The largest values of a gauge count."""
         largest: dict[str, float] = {}
-        for _ in range(times):
+        end = now() + LOOKING
+        for turn in range(times):
+            if turn and now() > end:
+                break
             made = self.take(name)
             if made["error"]:
                 return
@@ -99,6 +104,8 @@ def metrics(rig: Rig, case: Case, recording: Recording) -> History:
     del case
     scrapes = _Scrapes(rig, recording)
     before = scrapes.begin()
+    if before["error"]:
+        return recording.history()
     target = rig.config.target
     good = [Marked(kind="good", request=target.read[n % len(target.read)]) for n in range(READS)]
     wrong = [Marked(kind="invalid", request=one) for one in target.invalid] * TURNS
@@ -116,15 +123,13 @@ def _expected(sent: Sequence[Sent]) -> dict[str, list[float]]:
     failed = [one for one in sent if one.status is not None and one.status // 100 == 4]
     wrong = [one for one in failed if one.marked.kind == "invalid" and one.status not in UNCERTAIN]
     refused = [one for one in failed if one.marked.kind == "refused"]
-    served = {
-        kind: sum(one.status is not None and one.status < 300 for one in sent if one.marked.kind == kind)
-        for kind in ("good", "crawled")
-    }
+    good = [one for one in sent if one.status is not None and one.status < 300]
+    pages = [one for one in good if one.marked.kind == "crawled" and one.path == "/"]
     return {
         "errors_4xx": [len(wrong), len(failed)],
         "unknown_host": [len(refused), len(refused)],
-        "latency": [served["good"], 0],
-        "seo": [min(1, served["crawled"]), 0],
+        "latency": [sum(one.marked.kind == "good" for one in good), 0],
+        "seo": [min(1, len(pages)), 0],
     }
 
 

@@ -11,6 +11,7 @@ import psutil
 from chaos.checks import audit
 from chaos.experiment import census
 from chaos.experiment.core import look_up_writes
+from chaos.experiment.logs import out_of_reach
 from chaos.faults import probe
 from chaos.faults.database import admin
 from chaos.faults.wire import injection as client_to_server
@@ -83,9 +84,11 @@ def hosts(rig: Rig, case: Case, recording: Recording) -> History:
     del case
     target, facts = rig.target, recording.facts
     offset = target.log_offset()
-    recording.extra = host_traffic.observe(rig.config.target, rig.driver.session, address=target.address, seed=rig.seed)
+    recording.extra = host_traffic.observe(
+        rig.config.target, rig.driver.session, address=target.address, seed=rig.seed, facts=facts
+    )
     history = recording.history()
-    if rig.config.target.logs is None:
+    if rig.config.target.logs is None or out_of_reach(rig):
         return history
     refused = frozenset(one.unique.lower() for one in recording.extra if one.unique and one.status == 400)
     shown: list[str] = []

@@ -16,7 +16,7 @@ import psycopg
 from psycopg import sql
 
 from chaos.errors import CleanupFailed
-from chaos.faults.database import OURS, admin
+from chaos.faults.database import ADMIN, OURS, admin
 from chaos.model import Effect
 
 if TYPE_CHECKING:
@@ -176,6 +176,10 @@ class Cancelled:
 _TRIGGER = sql.SQL(
     "CREATE TRIGGER chaos_gate AFTER INSERT OR UPDATE OR DELETE ON {} FOR EACH STATEMENT EXECUTE FUNCTION chaos_gate.meet()"
 )
+_GIVE_UP = (
+    "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE application_name = %s AND query LIKE '%%ADD COLUMN chaos_gate_column%%' "
+    "AND pid <> pg_backend_pid()"
+)
 _BARE = "BEGIN RETURN NULL; END"
 _DEADLOCK = f"BEGIN PERFORM pg_advisory_xact_lock({FIRST}); PERFORM pg_advisory_xact_lock({SECOND}); RETURN NULL; END"
 _CONFLICT = f"BEGIN PERFORM pg_sleep(0.03); UPDATE {SCHEMA}.hot SET n = n + 1; RETURN NULL; END"
@@ -290,8 +294,7 @@ class Migration:
     server: Server
     id: str = "life.migration"
     title: str = "a schema migration waits behind a long transaction, in mid-traffic"
-    locked: int = 0
-    done: int = 0
+    added: list[sql.Identifier] = field(default_factory=list)
     _waited: int = 0
     _long: Session | None = None
     _threads: list[threading.Thread] = field(default_factory=list)
@@ -302,7 +305,6 @@ class Migration:
         found = tables(self._long)
         for table in found:
             self._long.execute(sql.SQL("SELECT 1 FROM {} LIMIT 1").format(table))
-        self.locked = len(found)
         self._threads = [
             threading.Thread(target=self._alter, args=(table,), daemon=True, name="migration") for table in found[:16]
         ]
@@ -312,7 +314,7 @@ class Migration:
     def _alter(self, table: sql.Identifier) -> None:
         with contextlib.suppress(psycopg.Error), admin(self.server) as session:
             session.execute(sql.SQL("ALTER TABLE {} ADD COLUMN chaos_gate_column integer NOT NULL DEFAULT 7").format(table))
-            self.done += 1
+            self.added.append(table)
 
     def confirm(self) -> Effect:
         with admin(self.server) as session:
@@ -329,14 +331,21 @@ class Migration:
             self._long.rollback()
             self._long.close()
             self._long = None
+        deadline = time.monotonic() + 5.0
         for one in self._threads:
-            one.join(15.0)
+            one.join(max(0.0, deadline - time.monotonic()))
         try:
             with admin(self.server) as session:
+                if any(one.is_alive() for one in self._threads):  # a transaction of the target's does not end
+                    session.execute(_GIVE_UP, (ADMIN,))
+                    for one in self._threads:
+                        one.join(5.0)
                 session.execute("SET lock_timeout = '2s'")
-                for table in tables(session):
+                while self.added:
+                    table = self.added[-1]
                     drop = sql.SQL("ALTER TABLE {} DROP COLUMN IF EXISTS chaos_gate_column").format(table)
                     patiently(session, drop)
+                    self.added.pop()
         except psycopg.Error as error:
             raise CleanupFailed(
                 f"the migration could not be rolled back: {str(error).strip()[:120]}",

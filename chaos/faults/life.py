@@ -6,8 +6,6 @@ room); the server is handed in as a `LivingServer`, which only one on this machi
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -48,6 +46,9 @@ class LivingServer(Server, Protocol):
 
     def crash(self) -> None:
         """SIGKILL to the postmaster."""
+
+    def kill_backend(self, pid: int) -> bool:
+        """SIGKILL to a backend; whether there was one with this pid."""
 
     def recover_slowly(self) -> None:
         """Start it in a recovery that goes on until `recovered` is called."""
@@ -120,9 +121,13 @@ class BackendKilled:
     _offset: int = 0
 
     def inject(self) -> None:
+        """A service may hold a connection for no longer than a request: it is waited for one."""
         self._offset = self.server.log_offset()
-        for pid in targets(self.server)[:1]:
-            os.kill(pid, signal.SIGKILL)
+        deadline = time.monotonic() + 3.0
+        while time.monotonic() < deadline:
+            if any(self.server.kill_backend(pid) for pid in targets(self.server)[:1]) and until(lambda: self._crashes() > 0, 0.5):
+                return
+            time.sleep(0.01)
 
     def confirm(self) -> Effect:
         until(lambda: self._crashes() > 0, 2.0)

@@ -5,8 +5,8 @@ it asked the origin at all, is known from the wire and not from what answers loo
 
 Two operations of kind HOST a request. The client's own: as `chaos.traffic.hosts` records it, with `client` 'h1.17' (HTTP version,
 number). The origin's, where the request got there: `client` 'wire.h1.17', `sample` the Host lines as they came (' | ' between two),
-`unique` the host that was sent ('' for none, several, or one that is no name), `error` the forwarding headers that an unknown name
-came on in, and status, media type and body of the answer as the origin gave it.
+`unique` the host that was sent ('' for none, several, or one that is no name), and `error` the forwarding headers that an unknown
+name came on in. It has no status: the answer is the client's, and counted there.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from chaos.model import Kind, Layer, Operation, now
 from chaos.traffic import host_requests, http2, layers
 from chaos.traffic.host_names import Words, is_address
 from chaos.traffic.host_requests import Asked
-from chaos.traffic.hosts import AT_ONCE, KEPT, recorded
+from chaos.traffic.hosts import AT_ONCE, recorded
 from chaos.traffic.http2 import Http2Request
-from chaos.traffic.raw import RawAnswer, exchange_many
+from chaos.traffic.raw import RawAnswer, exchange, exchange_many
 from chaos.traffic.relay import ASK
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ class Edge:
     timeout: float = 5.0
     h1: ssl.SSLContext = field(default_factory=lambda: _context("http/1.1"))
     h2: ssl.SSLContext = field(default_factory=http2.context)
+    _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def ask(self, one: Through, sni: str | None = None) -> RawAnswer:
         """The answer to it, to its last request where others go before it on the connection."""
@@ -85,6 +86,14 @@ class Edge:
             return http2.exchange_many(self.address, one.over_h2, timeout=limit, context=self.h2, server_name=name)[-1]
         requests = (*one.asked.before, one.asked.request)
         return exchange_many(self.address, requests, timeout=limit, context=self.h1, server_name=name)[-1]
+
+    def ask_raw(self, request: bytes, name: str) -> tuple[RawAnswer, Layer]:
+        """The answer to one HTTP/1.1 request with the words' headers, with `name` in the handshake; and who gave it."""
+        mark = f"raw.{next(self._numbers)}"
+        marked = request.replace(_TOKEN.encode(), mark.encode())
+        sni = "" if is_address(name) else name
+        answer = exchange(self.address, marked, timeout=self.timeout, context=self.h1, server_name=sni)
+        return answer, _layer(answer, self.relay.exchange(mark), self.learned)
 
 
 def _context(protocol: str) -> ssl.SSLContext:
@@ -104,10 +113,18 @@ def speaks_h2(edge: Edge, name: str) -> bool:
 # -- what is asked ----------------------------------------------------------------------------------------------------------------
 
 
-def words_for(hosts: HostNames, *, seed: int, path: str, headers: Sequence[tuple[str, str]], **more: Sequence[str]) -> Words:
+def words_for(
+    hosts: HostNames,
+    *,
+    seed: int,
+    path: str,
+    headers: Sequence[tuple[str, str]],
+    others: Sequence[str] = (),
+    health: Sequence[str] = (),
+) -> Words:
     """The catalogue's placeholders, with the header by which the relay knows each request among the target's own."""
     marked = ((ASK, _TOKEN), *headers)
-    return Words(hosts, seed=seed, path=path, headers=marked, **{key: tuple(value) for key, value in more.items()})
+    return Words(hosts, seed=seed, path=path, headers=marked, others=tuple(others), health=tuple(health))
 
 
 def plan(words: Words, version: str, per_class: int) -> list[Through]:
@@ -309,21 +326,21 @@ def _operations(edge: Edge, answers: Sequence[tuple[Through, RawAnswer]]) -> tup
     seen = edge.relay.asked()
     found: list[Operation] = []
     for one, answer in answers:
-        exchange = seen.get(one.mark)
+        there = seen.get(one.mark)
         done = recorded(one.asked, answer, edge.learned)
-        found.append(replace(done, client=one.mark, layer=_layer(answer, exchange, edge.learned)))
-        if exchange is not None:
-            found.append(_wire(one, exchange))
+        found.append(replace(done, client=one.mark, layer=_layer(answer, there, edge.learned)))
+        if there is not None:
+            found.append(_wire(one, there))
     return tuple(found)
 
 
-def _layer(answer: RawAnswer, exchange: Exchange | None, learned: layers.Learned) -> Layer:
+def _layer(answer: RawAnswer, seen: Exchange | None, learned: layers.Learned) -> Layer:
     """Who gave the answer: the edge, where the origin was not asked or had said something else."""
     if answer.status is None:
         return Layer.NOBODY
-    if exchange is None:
+    if seen is None:
         return Layer.EDGE
-    origin = exchange.answered()
+    origin = seen.answered()
     if origin.status != answer.status or origin.media_type != answer.media_type:
         return Layer.EDGE
     start = min(len(origin.body), len(answer.body), 512)
@@ -332,24 +349,20 @@ def _layer(answer: RawAnswer, exchange: Exchange | None, learned: layers.Learned
     return learned.layer(origin)
 
 
-def _wire(one: Through, exchange: Exchange) -> Operation:
-    """What the origin saw of a request, and what it answered."""
-    origin = exchange.answered()
+def _wire(one: Through, there: Exchange) -> Operation:
+    """What the origin saw of a request."""
     evil = one.asked.evil.lower()
-    carried = [name for name in FORWARDING if evil and any(evil in _last(value) for value in exchange.values(name)[-1:])]
+    carried = [name for name in FORWARDING if evil and any(evil in _last(value) for value in there.values(name)[-1:])]
     return Operation(
         kind=Kind.HOST,
         method=one.asked.method,
         path=one.asked.path,
-        sample=" | ".join(exchange.values("host"))[:300],
-        started=exchange.started,
-        finished=exchange.finished,
-        status=origin.status,
+        sample=" | ".join(there.values("host"))[:300],
+        started=there.started,
+        finished=there.finished,
         error=", ".join(carried),
         unique=one.sent,
-        media_type=origin.header("content-type"),
-        body=origin.body.decode("utf-8", "replace")[:KEPT] if (origin.status or 0) >= 400 else "",
-        layer=Layer.APPLICATION,
+        layer=Layer.NOBODY,
         row=one.asked.row,
         client=f"wire.{one.mark}",
     )

@@ -8,9 +8,13 @@ import random
 import re
 import string
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-_PLACES = ("example", "test", "invalid", "example.net", "example.org")  # reserved by RFC 2606: nobody's
-_LOOKALIKES = {"a": "а", "e": "е", "o": "о", "p": "р", "c": "с", "x": "х", "i": "і", "s": "ѕ"}  # noqa: RUF001  (Cyrillic)
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+PLACES = ("example", "test", "invalid", "example.net", "example.org")  # reserved by RFC 2606: nobody's
+LOOKALIKES = {"a": "а", "e": "е", "o": "о", "p": "р", "c": "с", "x": "х", "i": "і", "s": "ѕ"}  # noqa: RUF001  (Cyrillic)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,9 +54,26 @@ def is_address(name: str) -> bool:
     return True
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sent:
+    """A request with a body, as chaos.toml describes it: `headers` hold neither Host nor what says how long the body is."""
+
+    method: str
+    path: str
+    headers: tuple[tuple[str, str], ...] = ()
+    body: str = ""
+
+
+def _no_writes(_unique: str) -> tuple[Sent, ...]:
+    return ()
+
+
 @dataclass(slots=True)
 class Words:
-    """What the placeholders of the catalogue stand for with this target. Every `evil()` and `label()` is another one."""
+    """What the placeholders of the catalogue stand for with this target. Every `evil()` and `label()` is another one.
+
+    `path`, `others`, `health`, `invalid`, `ops` and `document` are paths; `writes` makes the writes for a text that is used once.
+    """
 
     hosts: HostNames
     seed: int
@@ -60,6 +81,10 @@ class Words:
     headers: tuple[tuple[str, str], ...] = ()
     others: tuple[str, ...] = ()
     health: tuple[str, ...] = ()
+    invalid: tuple[str, ...] = ()
+    ops: tuple[str, ...] = ()
+    document: tuple[str, ...] = ()
+    writes: Callable[[str], tuple[Sent, ...]] = _no_writes
     _random: random.Random = field(init=False)
 
     def __post_init__(self) -> None:
@@ -88,71 +113,46 @@ class Words:
 
     def evil(self) -> str:
         """A fresh unknown host."""
-        names = (f"evil-{self.label()}.{place}" for place in self._random.sample(_PLACES, len(_PLACES)))
+        names = (f"evil-{self.label()}.{place}" for place in self._random.sample(PLACES, len(PLACES)))
         return next((one for one in names if not self.hosts.lists(one)), f"{self.label()}.unlisted.invalid")
 
-    def misses(self) -> tuple[str, ...]:
-        """Near misses of the preview hosts: the pattern without its dot, with another letter for it, and as a prefix."""
+    @property
+    def base(self) -> str:
+        """The domain above the first allowed host, '' where that is an address or has none."""
+        above = self.g.partition(".")[2]
+        return above if "." in above and not is_address(self.g) else ""
+
+    @property
+    def page(self) -> str:
+        """A landing page's host (of [target.hosts] seo); the first allowed one where there is none."""
+        return bare_name(self.hosts.seo[0]).replace("*", self.label()) if self.hosts.seo else self.g
+
+    def misses(self, *lists: str) -> tuple[str, ...]:
+        """Near misses of the hosts in `lists`: the pattern without its dot, with another letter for it, and as a prefix."""
         found: list[str] = []
-        for pattern in self.hosts.preview:
-            name = pattern.lower().replace("*", self.label())
+        for pattern in (name for one in lists for name in getattr(self.hosts, one)):
+            name = bare_name(pattern).replace("*", self.label())
+            if is_address(name) or "." not in name:
+                continue
             head, _, tail = name.partition(".")
             found += [f"{name}.{self.evil()}", f"evil{tail}" if pattern.startswith("*.") else f"evil{name}", f"{head}x{tail}"]
         return tuple(one for one in found if "." in one and not self.hosts.lists(one))
 
     def unknown(self, count: int) -> list[tuple[str, str]]:
-        """`count` different (row, name): RFC-valid host names that are not listed, a seventh of them of each kind."""
-        kinds = [self._far, self._place, self._typo, self._lookalike, self._below, self._prefix, self._suffix]
+        """`count` different (row, name): RFC-valid host names that are not listed, of each kind in turn; hypothesis draws them."""
+        from chaos.traffic import host_strategies  # noqa: PLC0415  (see there)
+
         found: dict[str, str] = {}
-        tried = 0
-        while len(found) < count and tried < 50 * count:
-            row, name = kinds[tried % len(kinds)]()
-            tried += 1
-            if name and not self.hosts.lists(name) and not is_address(name) and name != "localhost":
+        for more in range(4):  # two ways may come to the same name, so a few more are drawn than are wanted
+            pairs = host_strategies.drawn(host_strategies.rows(self.hosts), count + 20, seed=self.seed + more)
+            for row, name in pairs:
                 found.setdefault(name, row)
-        return [(row, name) for name, row in found.items()]
+            if len(found) >= count:
+                break
+        return [(row, name) for name, row in found.items()][:count]
 
-    def _near(self) -> str:
-        """A listed name to come close to; '' where there is none but addresses."""
-        names = [bare_name(name).replace("*", self.label()) for _, name in self.hosts.served()]
-        return self._random.choice([one for one in names if not is_address(one)] or [""])
+    def malformed(self, count: int) -> list[str]:
+        """`count` different values of a Host line that no grammar allows; hypothesis draws them."""
+        from chaos.traffic import host_strategies  # noqa: PLC0415  (see there)
 
-    def _far(self) -> tuple[str, str]:
-        return "H01", f"{self.label()}.{self._random.choice(_PLACES)}"
-
-    def _place(self) -> tuple[str, str]:
-        head, dot, _ = self._near().rpartition(".")
-        return ("H01", f"{head}.{self.label()}") if dot else self._far()
-
-    def _typo(self) -> tuple[str, str]:
-        name = self._near()
-        letters = [at for at, letter in enumerate(name) if letter.isalnum()]
-        if not letters:
-            return self._far()
-        at = self._random.choice(letters)
-        other = self._random.choice(string.ascii_lowercase)
-        return "H01", name[:at] + self._random.choice((other, name[at] + other, name[at] * 2)) + name[at + 1 :]
-
-    def _lookalike(self) -> tuple[str, str]:
-        """One label with a Cyrillic letter that looks the same, as an A-label (RFC 5890)."""
-        labels = self._near().split(".")
-        fit = [(at, letter) for at, label in enumerate(labels) for letter in label if letter in _LOOKALIKES]
-        if not fit:
-            return self._far()
-        at, letter = self._random.choice(fit)
-        label = f"{labels[at].replace(letter, _LOOKALIKES[letter], 1)}{self._random.randrange(100)}"
-        labels[at] = f"xn--{label.encode('punycode').decode('ascii')}"
-        return "H01", ".".join(labels)
-
-    def _below(self) -> tuple[str, str]:
-        name = self._near()
-        return ("H01", f"{self.label()}.{name}") if "." in name else self._far()
-
-    def _prefix(self) -> tuple[str, str]:
-        name = self._near()
-        return ("H02", f"{name}.{self.evil()}") if name else self._far()
-
-    def _suffix(self) -> tuple[str, str]:
-        domains = [name[2:].lower() for _, name in self.hosts.served() if name.startswith("*.")]
-        name = self._random.choice([self._near(), *domains])  # below a wildcard every suffix is listed: its domain is what counts
-        return ("H03", f"{self.label()}{self._random.choice(('', '-'))}{name}") if name else self._far()
+        return host_strategies.drawn(host_strategies.malformed(self.g), count, seed=self.seed)

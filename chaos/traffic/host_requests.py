@@ -10,7 +10,7 @@ from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
-from chaos.traffic.host_names import HostNames, Words, is_address
+from chaos.traffic.host_names import HostNames, Words, bare_name, is_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -27,7 +27,8 @@ _UPGRADE = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asked:
-    """One request. `evil` is the name in it that no answer may be built from; `before` goes ahead on the same connection.
+    """One request. `evil` is the name in it that no answer may be built from; `spared` a listed name above it ('www.' and the apex)
+    that it may be; `before` goes ahead on the same connection.
 
     `wait` is in seconds: longer than that nobody waits for an answer to it. `target` is the request line.
     """
@@ -40,6 +41,7 @@ class Asked:
     target: str
     expected: str
     evil: str = ""
+    spared: str = ""
     before: tuple[bytes, ...] = ()
     wait: float = 60.0
 
@@ -62,18 +64,22 @@ def listed(words: Words) -> list[Asked]:
         name = pattern.replace("*", words.label())
         row = "H71" if kind == "crawler" else "H65" if "*" in pattern else "H61"
         agent = catalogue()["H71"]["agent"] if kind == "crawler" else ""
-        found.append(_simple(row, name, words.path, words, said=f"{kind} {pattern}, asked as {name}", agent=agent))
+        found.append(simple(row, name, words.path, words, said=f"{kind} {pattern}, asked as {name}", agent=agent))
     for name, path in itertools.product(words.hosts.health, words.health):
         row = "H69" if is_address(name) else "H70"
-        found.append(_simple(row, name.replace("*", words.label()), path, words, said=f"health {name}"))
+        found.append(simple(row, name.replace("*", words.label()), path, words, said=f"health {name}"))
     return found
 
 
 def generated(words: Words, per_class: int) -> list[Asked]:
-    """`per_class` requests of each class that is judged as a rate, the classes in turn so that a cut-off leaves some of each."""
-    unknown = [_simple(row, name, words.path, words, evil=name) for row, name in words.unknown(per_class)]
+    """`per_class` requests of each class that is judged as a rate, the classes in turn so that a cut-off leaves some of each.
+
+    The class bad has two parts of that size: the catalogue's rows again and again, and values that hypothesis draws.
+    """
+    unknown = [simple(row, name, words.path, words, evil=name) for row, name in words.unknown(per_class)]
+    bad = [simple("H10b", value, words.path, words) for value in words.malformed(per_class)]
     again = [list(itertools.islice(_again(one, words), per_class)) for one in GENERATED]
-    turns = itertools.zip_longest(unknown, *again)
+    turns = itertools.zip_longest(unknown, *again, bad)
     return [asked for turn in turns for asked in turn if asked is not None]
 
 
@@ -87,7 +93,7 @@ def _again(kind: str, words: Words) -> Iterator[Asked]:
         yield from turn
 
 
-def _simple(key: str, name: str, path: str, words: Words, *, said: str = "", evil: str = "", agent: str = "") -> Asked:
+def simple(key: str, name: str, path: str, words: Words, *, said: str = "", evil: str = "", agent: str = "") -> Asked:
     """A plain GET with one Host line."""
     row = catalogue()[key]
     head = f"GET {path} HTTP/1.1\r\nHost: {name}\r\n{_headers(words, agent)}Connection: close\r\n\r\n"
@@ -105,7 +111,7 @@ def _simple(key: str, name: str, path: str, words: Words, *, said: str = "", evi
 
 def _requests(key: str, row: Mapping[str, Any], words: Words) -> Iterator[Asked]:
     """The requests of one row: one for each `host` and each path, where every placeholder has a value."""
-    if not {"host", "lines", "raw"} & set(row):
+    if not {"host", "lines", "raw"} & set(row) or "generated" in row:
         return  # not run here, or sent for each listed host
     hosts = row.get("host", ())
     spelt = [[f"Host: {one}"] for one in ([hosts] if isinstance(hosts, str) else hosts)] or [row.get("lines", [])]
@@ -115,7 +121,28 @@ def _requests(key: str, row: Mapping[str, Any], words: Words) -> Iterator[Asked]
             single = filled[0].removeprefix("Host: ") if len(filled) == 1 and "host" in row else ""
             if _listed_anyway(row, single, words.hosts):
                 continue
-            yield _request(key, row, words, filled, {**values, "path": _fill(path, {**values, "path": words.path})})
+            at = {**values, "path": _fill(path, {**values, "path": words.path})}
+            for form in _forms(row, words):
+                yield _request(key, form, words, filled, {**at, "path": form.get("at", at["path"])})
+
+
+def _forms(row: Mapping[str, Any], words: Words) -> Iterator[Mapping[str, Any]]:
+    """A row as it is; for each of its `methods`; or as each of the writes that it `sends`."""
+    for method in row.get("methods", ()):
+        empty = ["Content-Length: 0"] if method == "POST" else []
+        yield {**row, "start": f"{method} {{path}} HTTP/1.1", "more": [*row.get("more", ()), *empty]}
+    for write in words.writes(f"chaos{words.label()}") if "sends" in row else ():
+        lines = [f"{name}: {value}" for name, value in write.headers]
+        size = f"Content-Length: {len(write.body.encode())}"
+        yield {
+            **row,
+            "start": f"{write.method} {{path}} HTTP/1.1",
+            "at": write.path,
+            "own": [*lines, size],
+            "payload": write.body,
+        }
+    if "methods" not in row and "sends" not in row:
+        yield row
 
 
 def _listed_anyway(row: Mapping[str, Any], single: str, hosts: HostNames) -> bool:
@@ -134,13 +161,25 @@ def _values(words: Words, template: str) -> Iterator[dict[str, str]]:
         "g%": words.g.replace(".", "%2e"),
         "w": words.w,
         "apex": words.apex,
+        "base": words.base,
+        "page": words.page,
+        "PAGE": words.page.upper(),
         "path": words.path,
         "path_query": f"{words.path}{separator}next=",
         "a2z": "abcdefghij" * 7,
         "label": words.label(),
     }
-    many = {"near": words.misses(), "other": words.others, "health": words.health}
     named = set(re.findall(r"\{([^}]+)\}", template))
+    many = {
+        "near": words.misses("preview") if "near" in named else (),
+        "close": words.misses("allowed", "seo", "staging", "crawler") if "close" in named else (),
+        "other": words.others,
+        "health": words.health,
+        "invalid": words.invalid,
+        "ops": words.ops,
+        "document": words.document,
+        "probe": tuple(bare_name(name).replace("*", words.label()) for name in words.hosts.health),
+    }
     if any(not one[key] for key in named & set(one)) or (words.g.replace(".", "").isdigit() and "g%" in named):
         return
     keys = sorted(named & set(many))
@@ -154,13 +193,15 @@ def _request(key: str, row: Mapping[str, Any], words: Words, lines: list[str], v
     headers = _headers(words, row.get("agent", ""))
     end = "Connection: Upgrade" if row.get("upgrade") else "Connection: close"
     start = _fill(row.get("start", "GET {path} HTTP/1.1"), values)
-    text = "\r\n".join([start, *lines, *more, f"{headers}{end}", "", _fill(row.get("body", ""), values)])
+    if "own" in row:  # a write's own headers, which begin with the target's
+        headers = "".join(f"{line}\r\n" for line in row["own"])
+    text = "\r\n".join([start, *lines, *more, f"{headers}{end}", "", row.get("payload", _fill(row.get("body", ""), values))])
     if "raw" in row:
         text = _fill(row["raw"], {**values, "headers": headers.replace("\r\n", "\n")})
         start = text.partition("\n")[0]
     good = f"GET {words.path} HTTP/1.1\r\nHost: {words.g}\r\n{headers}\r\n"
     used = text.partition(headers)[0] + _fill(row.get("body", ""), values)
-    own = lines[0].removeprefix("Host: ") if key in {"H03", "H49", "H72"} else ""
+    own = lines[0].removeprefix("Host: ") if key in {"H03", "H48", "H49", "H72", "H72b"} else ""
     return Asked(
         row=key,
         request=_bytes(text),
@@ -170,6 +211,7 @@ def _request(key: str, row: Mapping[str, Any], words: Words, lines: list[str], v
         target=start,
         expected=_EXPECTED.get(row["must"], ""),
         evil=own or (values["e"] if values["e"] in used else ""),
+        spared=f"www.{own}" if key == "H49" else "",
         before=(_bytes(good),) if row.get("after") else (),
         wait=row.get("wait", 60.0),
     )

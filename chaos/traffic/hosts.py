@@ -18,31 +18,24 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, urlsplit
 
 from chaos.model import Kind, Layer, Operation, now
-from chaos.traffic import layers
-from chaos.traffic.host_names import HostNames, Words
-from chaos.traffic.host_requests import Asked, generated, listed, rows
+from chaos.traffic import host_smallest, layers
+from chaos.traffic.host_names import HostNames, Sent, Words
+from chaos.traffic.host_reflection import reflected
+from chaos.traffic.host_requests import Asked, generated, listed, rows, simple
 from chaos.traffic.raw import RawAnswer, exchange_many
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from chaos.config import Target
     from chaos.traffic.requests import Session
 
 AT_ONCE = 4
 KEPT = 4096  # characters of an error's body that are kept
+MOST = 6  # writes, and invalid requests, that are tried with an unknown host
+_FRAMING = frozenset({"host", "connection", "content-length", "transfer-encoding"})
 PATIENCE = 8  # unanswered requests after which no more are generated: the rest would take `timeout` each and say the same
 BUDGET = 30.0  # seconds for the generated requests together
-REFLECTING = (
-    "location",
-    "content-location",
-    "refresh",
-    "link",
-    "set-cookie",
-    "access-control-allow-origin",
-    "content-security-policy",
-    "alt-svc",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,19 +68,34 @@ def probe(
     learned: layers.Learned | None = None,
     others: Sequence[str] = (),
     health: Sequence[str] = (),
+    known: Mapping[str, Sequence[str]] | None = None,
+    writes: Callable[[str], tuple[Sent, ...]] = lambda _unique: (),
+    facts: dict[str, str] | None = None,
     context: ssl.SSLContext | None = None,
 ) -> list[Operation]:
     """Ask every row, every listed host, and `per_class` generated hosts of each class that is judged as a rate.
 
     `path` is one that the first of hosts.allowed gets a 2xx for; `others` are further paths that it may read; `health` the health
-    paths. The first and the last operation are the same good request: the control. When that gets no answer, nothing else is
-    asked. `timeout` is in seconds, for each request. Raises nothing for what the target does.
+    paths, and `known` has more of them: 'invalid' (what no answer but a 4xx is due to), 'ops' (live, ready, metrics) and 'document'
+    (the API's description). `writes` makes the writes that are tried, for a text of their own. What shows a wrong answer again goes
+    to `facts` (see host_smallest). The first and the last operation are the same good request: the control. When that gets no
+    answer, nothing else is asked. `timeout` is in seconds, for each request. Raises nothing for what the target does.
     """
-    words = Words(hosts, seed=seed, path=path, headers=tuple(headers), others=tuple(others), health=tuple(health))
+    more_paths = {name: tuple(paths) for name, paths in (known or {}).items()}
+    words = Words(
+        hosts,
+        seed=seed,
+        path=path,
+        headers=tuple(headers),
+        others=tuple(others),
+        health=tuple(health),
+        writes=writes,
+        **more_paths,
+    )
     origin = Origin(address=address, timeout=timeout, context=context, server_name=words.g)
-    known = learned or layers.Learned()
+    shapes = learned or layers.Learned()
     plan = [*listed(words), *rows(words)]
-    control = _record(plan[0], origin.ask(plan[0]), known)
+    control = _record(plan[0], origin.ask(plan[0]), shapes)
     if control.status is None:
         return [control]
     more = _Patience(origin)
@@ -95,17 +103,30 @@ def probe(
         first = list(pool.map(origin.ask, plan[1:]))
         extra = generated(words, per_class)
         then = list(pool.map(more.ask, extra))
-    operations = [control]
-    operations += [
-        _record(asked, answer, known) for asked, answer in zip(plan[1:], first, strict=True) if answer.error != "unsent"
+    pairs = [
+        (asked, _record(asked, answer, shapes))
+        for asked, answer in [*zip(plan[1:], first, strict=True), *zip(extra, then, strict=True)]
+        if answer is not None and answer.error != "unsent"
     ]
-    operations += [_record(asked, answer, known) for asked, answer in zip(extra, then, strict=True) if answer is not None]
-    operations.append(_record(plan[0], origin.ask(plan[0]), known))
-    return operations
+    if facts is not None:
+
+        def again(row: str, host: str) -> tuple[Asked, Operation]:
+            asked = simple(row, host, words.path, words, evil="" if row == "H10b" else host)
+            return asked, _record(asked, origin.ask(asked), shapes)
+
+        facts |= host_smallest.facts(pairs, words, again, address, tls=context is not None)
+    return [control, *(done for _, done in pairs), _record(plan[0], origin.ask(plan[0]), shapes)]
 
 
 def observe(
-    target: Target, session: Session, *, address: tuple[str, int], seed: int, per_class: int = 320, timeout: float = 5.0
+    target: Target,
+    session: Session,
+    *,
+    address: tuple[str, int],
+    seed: int,
+    per_class: int = 320,
+    timeout: float = 5.0,
+    facts: dict[str, str] | None = None,
 ) -> tuple[Operation, ...]:
     """`probe` for a target as chaos.toml describes it: its hosts, reads' paths and headers. Nothing without [target.hosts]."""
     if target.hosts is None:
@@ -140,10 +161,43 @@ def observe(
             timeout=timeout,
             learned=learned,
             others=tuple(dict.fromkeys(paths[1:])),
-            health=tuple(dict.fromkeys(one for one in (target.live, target.ready) if one and one.startswith("/"))),
+            health=_here(target.live, target.ready),
+            known=_known(target, session),
+            writes=lambda unique: _writes(target, session, unique),
+            facts=facts,
             context=context,
         )
     )
+
+
+def _here(*paths: str | None) -> tuple[str, ...]:
+    """Those that are paths on the target's own address, each once."""
+    return tuple(dict.fromkeys(_path(one) for one in paths if one and one.startswith("/")))
+
+
+def _known(target: Target, session: Session) -> dict[str, tuple[str, ...]]:
+    """All other paths that chaos.toml names, by what they are for."""
+    from chaos.config import expand  # noqa: PLC0415  (as above)
+
+    invalid = [one.path for one in target.invalid if one.method == "GET"]
+    return {
+        "invalid": _here(*(expand(one, {**session.values, "unique": "chaos"}) for one in invalid))[:MOST],
+        "ops": _here(target.live, target.ready, target.metrics.path if target.metrics else None),
+        "document": _here(target.openapi.path if target.openapi else None),
+    }
+
+
+def _writes(target: Target, session: Session, unique: str) -> tuple[Sent, ...]:
+    """The writes of chaos.toml, as they would be sent for `unique`."""
+    made = []
+    for write in [one for one in target.write if one.path.startswith("/")][:MOST]:
+        key = {write.idempotency_header: unique} if write.idempotency_header else {}
+        built = session.build(write, unique, key)
+        url = urlsplit(built.url)
+        headers = tuple((name, value) for name, value in built.headers.items() if name.lower() not in _FRAMING)
+        path = url.path + (f"?{url.query}" if url.query else "")
+        made.append(Sent(method=built.method, path=path, headers=headers, body=built.body.decode("utf-8", "replace")))
+    return tuple(made)
 
 
 def _path(path: str) -> str:
@@ -194,41 +248,6 @@ def _record(asked: Asked, answer: RawAnswer, learned: layers.Learned) -> Operati
     )
     ok = {"400": done.status == 400, "2xx": done.status is not None and done.status // 100 == 2}.get(asked.expected, True)
     return replace(done, ok=ok, error=reflected(asked, answer) or done.error)
-
-
-def reflected(asked: Asked, answer: RawAnswer) -> str:
-    """Where the evil name came back in something that leads there: 'reflected in HEADER: VALUE', '' when nowhere.
-
-    An error's text may name the host that it refuses ('host evil.example is not allowed'), so there only a link counts
-    ('//name'). In an answer below 400 any mention counts. A request that names it in its target may see that target again.
-    """
-    if not asked.evil or answer.status is None:
-        return ""
-    evil = asked.evil.lower()
-    for name, value in answer.headers:
-        if name in REFLECTING and evil in value.lower() and (name != "location" or _leads(value, evil)):
-            return f"reflected in {name}: {value[:200]}"
-    if evil in asked.target.lower():
-        return ""
-    body = answer.body.decode("utf-8", "replace")
-    low = body.lower()
-    at = low.find(evil)
-    while at >= 0:
-        before = low[max(0, at - 80) : at].replace("\\/", "/")  # JSON may escape its slashes
-        authority = before.rpartition("//")
-        if answer.status < 400 or (authority[1] and not set(authority[2]) & set("/?#\"'<> \t\r\n")):
-            return f"reflected in the body: {' '.join(body[max(0, at - 60) : at + len(evil) + 40].split())}"
-        at = low.find(evil, at + 1)
-    return ""
-
-
-def _leads(location: str, evil: str) -> bool:
-    """Whether a Location goes to the evil name, rather than carrying it in a path or a query on a host of its own."""
-    try:
-        authority = urlsplit(location.replace("\\", "/").strip()).netloc
-    except ValueError:
-        return True
-    return evil in authority.lower()
 
 
 recorded = _record  # of what goes through an edge, too

@@ -36,6 +36,8 @@ GARBAGE = (
     "GET {path} HTTP/9.9\r\nHost: {host}\r\nConnection: close\r\n\r\n",
     "GET {path} HTTP/1.1\r\nHost: {host}\r\nContent-Length: x\r\nConnection: close\r\n\r\n",
 )
+# An application answers 405 to a method that it lacks; 501 is what a server says that knows a list of methods (RFC 9110, 15.6.2).
+UNHEARD_OF = "CHAOS {path} HTTP/1.1\r\nHost: {host}\r\n{headers}Connection: close\r\n\r\n"
 ORDINARY = (
     "GET /chaos-gate-unknown-path HTTP/1.1\r\nHost: {host}\r\n{headers}Connection: close\r\n\r\n",
     "GET {path} HTTP/1.1\r\nHost: chaos-gate-unknown.example\r\n{headers}Connection: close\r\n\r\n",
@@ -73,9 +75,11 @@ class Shape:
 
     def like(self, other: Shape) -> bool:
         """Same names and media type, and texts that agree in their first STEM characters (both empty: they agree)."""
-        if (self.names, self.media_type) != (other.names, other.media_type):
-            return False
-        return self.text[:STEM] == other.text[:STEM]
+        return self.kin(other) and self.text[:STEM] == other.text[:STEM]
+
+    def kin(self, other: Shape) -> bool:
+        """Same names and media type."""
+        return (self.names, self.media_type) == (other.names, other.media_type)
 
 
 def shape(answer: RawAnswer) -> Shape:
@@ -93,7 +97,10 @@ class Learned:
     application: tuple[Shape, ...] = ()
 
     def layer(self, answer: RawAnswer) -> Layer:
-        """Who gave this answer. NOBODY when none came; an answer below 400 is the application's, or the edge's."""
+        """Who gave this answer. NOBODY when none came; an answer below 400 is the application's, or the edge's.
+
+        A method that a server does not know at all is answered 501 (RFC 9110, 15.6.2), in other words than garbage is.
+        """
         if answer.status is None:
             return Layer.NOBODY
         if _marked(answer):
@@ -102,7 +109,8 @@ class Learned:
             return Layer.APPLICATION
         found = shape(answer)
         ours = any(found.like(one) for one in self.application)
-        return Layer.SERVER if not ours and any(found.like(one) for one in self.server) else Layer.APPLICATION
+        alike = Shape.kin if answer.status == 501 else Shape.like
+        return Layer.SERVER if not ours and any(alike(found, one) for one in self.server) else Layer.APPLICATION
 
 
 def learn(
@@ -129,6 +137,7 @@ def learn(
 
     # A 5xx to garbage (but 505, and 501) is an application that it reached after all, and crashed.
     server = _errors((ask(one)[0] for one in GARBAGE), (400, 501, 505))
+    server += _errors(ask(UNHEARD_OF), (501,))
     application = _errors((ask(one)[0] for one in ORDINARY), ())
     good = ORDINARY[1].replace("chaos-gate-unknown.example", "{host}")
     if ask(ORDINARY[1].replace("Connection: close\r\n", ""), good)[1].status is not None:

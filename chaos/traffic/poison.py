@@ -15,15 +15,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from chaos.model import Kind, Layer, Operation
+from chaos.model import Kind, Operation
+from chaos.traffic.hosts import KEPT
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from chaos.model import Layer
     from chaos.traffic.host_names import Words
     from chaos.traffic.raw import RawAnswer
 
-Ask = Callable[[bytes], "RawAnswer"]
+Ask = Callable[[bytes], "tuple[RawAnswer, Layer]"]  # a request's answer, and who gave it
 # What a name can come in, beside Host: the first by itself, for it is the one that is obeyed most; then the rest at once.
 WAYS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Host: {e}", ("Host: {e}",)),
@@ -74,7 +76,7 @@ def _attempt(
     clean = [f"Host: {words.g}"]
 
     def record(row: str, at: str, head: Sequence[str]) -> Operation:
-        answer = ask(_request(words, at, head))
+        answer, layer = ask(_request(words, at, head))
         return Operation(
             kind=Kind.HOST,
             method="GET",
@@ -89,7 +91,8 @@ def _attempt(
             ok=answer.status is not None,
             unique=evil,
             media_type=answer.header("content-type"),
-            layer=Layer.APPLICATION if answer.status is not None else Layer.NOBODY,
+            body=answer.body.decode("utf-8", "replace")[:KEPT] if (answer.status or 0) >= 400 else "",
+            layer=layer,
             row=row,
             client=client,
         )

@@ -97,6 +97,10 @@ class Relay:
         """Those that carry `ASK`, by its value; of several with the same (an edge that tried again) the last."""
         return {value: one for one in self.exchanges() for value in one.values(ASK)[:1]}
 
+    def exchange(self, mark: str) -> Exchange | None:
+        """The last one that carries this value of `ASK`."""
+        return next((one for one in reversed(self.exchanges()) if mark in one.values(ASK)), None)
+
     def close(self) -> None:
         """End every connection and the listener."""
         self._closed = True

@@ -44,16 +44,16 @@ QUICK = ("lines.logs", "endpoint.metrics")
 ALL = (*QUICK, "lines.logs.fault", "metrics.tls", "metrics.pool")
 
 
-def shaped(directory, style, fields):
+def shaped(directory, style, fields, **logs):
     raw = tomllib.loads(CONFIG.read_text(encoding="utf-8"))
     raw["target"] |= {"cwd": str(CONFIG.parent), "env": {**raw["target"]["env"], "STYLE": style}}
-    raw["target"]["logs"]["fields"] = fields
+    raw["target"]["logs"] |= {"fields": fields, **logs}
     made = directory / "chaos.toml"
     made.write_text(dumps(raw), encoding="utf-8")
     return made
 
 
-@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize("style", STYLES if EVERY else ("otel", "slog"))
 def test_healthy_is_clear(suite, tmp_path, style):
     result = suite(shaped(tmp_path, style, STYLES[style]), only=ALL if EVERY else QUICK)
     assert result.failed == set(), result.open_checks
@@ -62,7 +62,11 @@ def test_healthy_is_clear(suite, tmp_path, style):
     assert {"request_id.logs", "privacy.logs", "errors_4xx.metrics", "unknown_host.metrics"} <= passed
 
 
-def test_a_field_that_is_promised_and_not_there_is_red(suite, tmp_path):
-    result = suite(shaped(tmp_path, "ecs", {**NESTED, "error_code": "error.number"}), only=QUICK)
-    assert set(result.failed_checks) == {"error_code.logs"}, result.open_checks
+def test_what_is_promised_and_not_kept_is_red(suite, tmp_path):
+    """A field that no line has, and a retention of two weeks."""
+    rotation = tmp_path / "logrotate.conf"
+    rotation.write_text("/var/log/notices.log {\n  weekly\n  rotate 2\n}\n", encoding="utf-8")
+    fields = {**NESTED, "error_code": "error.number"}
+    result = suite(shaped(tmp_path, "ecs", fields, retention_file=str(rotation)), only=QUICK)
+    assert set(result.failed_checks) == {"error_code.logs", "retention.logs"}, result.open_checks
     assert result.failed == {"sec.logs"}

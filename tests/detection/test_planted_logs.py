@@ -42,7 +42,6 @@ DEFECTS = {
 SOME = (
     "no_request_id_on_errors",
     "one_host_for_all",
-    "no_cipher",
     "errors_in_plain_text",
     "logs_bodies_in_base64",
     "traceback_with_headers",

@@ -145,6 +145,11 @@ BELOW = [
         "target.candidate: expected a table of the keys that differ",
         "env",
     ),
+    ('[target.metrics]\nnames = { pool_bussy = "x" }', 8, "unknown role 'pool_bussy': did you mean 'pool_busy'?", "errors_4xx"),
+    ('[target.metrics]\nnames = { pool_busy = "a b" }', 8, "'a b' is no metric", 'pool{state="busy"}'),
+    ('[target.logs]\nretention_file = "gone.conf"', 8, "no such file", "relative to the file"),
+    ("[target.logs]\nretention_pattern = 'days'", 8, "its first group is to be the number of days", r"(\d+)"),
+    ("[target.logs]\nretention_pattern = '(days'", 8, "no regular expression", "mend it"),
     ('[target.candidate]\nstart = ["orders"]', 8, "neither start nor env says {port}", "PORT"),
     (
         "[target.candidate]\nenv = { U = '{databse_url}' }",

@@ -5,14 +5,17 @@ import threading
 import time
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import SimpleNamespace
 
 import pytest
 
 from chaos.cases import due, select
 from chaos.certs import Authority, Entry
+from chaos.checks import Limits, judge
 from chaos.checks import edge as check
 from chaos.environments.local import front
 from chaos.errors import PartFailed, TargetFailed
+from chaos.experiment import edge as edge_experiment
 from chaos.model import History, Kind, Layer, Operation, Outcome
 from chaos.processes import Reaper, free_port
 from chaos.traffic import edge as through
@@ -240,7 +243,7 @@ def history(edge):
     facts = {"edge.h1.adds": through.own_forwarding(found, edge.relay), "edge.per_class": "7"}
 
     def ask(request):
-        return exchange(edge.address, request, timeout=5, context=edge.h1, server_name="api.example.test")
+        return edge.ask_raw(request, "api.example.test")
 
     found += poison.attempts(ask, words, "h1")
     found += [replace(one, client="origin") for one in poison.attempts(ask, words, "origin")]
@@ -338,7 +341,7 @@ def test_a_cache_is_seen_through(origin):
         lines = request.decode().split("\r\n")
         named = next((line.partition(": ")[2] for line in lines if line.startswith("X-Forwarded-Host")), "api.example.test")
         answer = RawAnswer(status=200, headers=(("link", f"<https://{named}/>"),))
-        return kept.setdefault(lines[0], answer)
+        return kept.setdefault(lines[0], answer), Layer.APPLICATION
 
     words = through.words_for(NAMES, seed=1, path="/one", headers=(), others=(), health=())
     tried = poison.attempts(ask, words, "origin")
@@ -378,3 +381,13 @@ def test_every_row_of_its_own_is_sent_and_judged(history):
     assert {row.id for row in check.own_rows()} <= asked
     found = {one.check for one in check.judge(history)}
     assert all({f"edge.h1.{row.id}", f"edge.h2.{row.id}"} & found for row in check.own_rows())
+
+
+def test_what_runs_elsewhere_is_not_applicable_and_says_so():
+    case = next(case for case in select(("edge",)))
+    facts = {"gate": case.gate, "family": case.family}
+    recording = SimpleNamespace(facts=facts, history=lambda: History(experiment=case.id, started=0.0, facts=facts))
+    rig = SimpleNamespace(ours=False)
+    (found,) = judge(edge_experiment.edge(rig, case, recording), Limits())
+    assert (found.outcome, found.gate) == (Outcome.NOT_APPLICABLE, "sec.waf")
+    assert "[target] url" in found.detail

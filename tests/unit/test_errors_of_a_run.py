@@ -8,12 +8,14 @@ import pytest
 from chaos.checks import FAMILIES, Limits, judge
 from chaos.checks.errors import CANDIDATE
 from chaos.checks.routes import fits, route
+from chaos.evidence.record import Run
 from chaos.evidence.redact import redact
+from chaos.evidence.report import report
 from chaos.experiment import private
 from chaos.gates import grouped
 from chaos.gates import judge as judge_gates
 from chaos.gates import load as load_gates
-from chaos.model import UNCOUNTED, Effect, Finding, History, Kind, Layer, Operation, Outcome, Window
+from chaos.model import UNCOUNTED, Effect, Finding, History, Kind, Layer, Operation, Outcome, Verdict, Window
 
 RIGHT = Operation(
     kind=Kind.READ,
@@ -68,6 +70,19 @@ def test_health_checks_have_forms_of_their_own_but_tell_nothing():
 def test_the_candidates_forms_are_the_contracts_business_but_it_tells_nothing():
     assert of_errors(history(RIGHT, replace(WRONG, client=CANDIDATE))).n == 1
     assert of_errors(history(replace(WRONG, client=CANDIDATE, body="Traceback (most recent call last):"))).bad == 1
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"kind": Kind.ATTACK, "body": "HTTP/1.1 400 Bad Request\n\nno"},
+        {"client": "wire.h1"},
+        {"kind": Kind.HOST, "row": "H47.evil"},
+    ],
+)
+def test_answers_whose_form_is_another_checks_business(other):
+    assert of_errors(history(RIGHT, replace(WRONG, **other))).n == 1
+    assert of_errors(history(RIGHT, replace(WRONG, **{**other, "body": "Traceback (most recent call last)"}))).bad == 1
 
 
 def test_a_body_that_nobody_kept_is_no_empty_one():
@@ -161,3 +176,28 @@ def test_private_values_are_taken_out_of_what_is_kept_and_still_seen(written):
 def test_what_the_request_itself_said_stays():
     answer = replace(RIGHT, path=f"/items/{SECRET}", body=f'{{"detail": "no {SECRET}"}}')
     assert private.marked([answer], {SECRET: "x"})[0] is answer
+
+
+def test_the_report_shows_them_in_one_place():
+    what = "GET /items/{id} 500 (application): media type <text/html>"
+    found = [
+        Finding(
+            check=f"errors.{name}",
+            gate="rel.error_schema",
+            outcome=Outcome.FAIL,
+            detail="",
+            experiment=name,
+            groups=((what, 20),),
+        )
+        for name in ("steady", "rollback")
+    ]
+    run = Run(
+        version="1", target="t", profile="quick", seed=1, verdict=Verdict.NO_GO, started=0.0, finished=1.0, findings=tuple(found)
+    )  # fmt: skip
+    page = report(run)
+    assert "Error answers outside the schema, by route and layer" in page
+    row = page[page.index("error-groups") :]
+    assert "GET /items/{id} 500 (application): media type &lt;text/html&gt;" in row
+    assert "40 &times;" in row
+    assert "in 2 experiments" in row
+    assert "error-groups" not in report(replace(run, findings=()))

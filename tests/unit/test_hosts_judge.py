@@ -56,7 +56,9 @@ def test_the_catalogue_is_whole() -> None:
 
 def test_placeholders_of_the_catalogue_are_known() -> None:
     text = files("chaos").joinpath("checks", "hosts.toml").read_text(encoding="utf-8")
-    known = {"g", "G", "g%", "e", "w", "path", "health", "near", "label", "a2z", "apex", "other", "path_query", "headers"}
+    known = set(
+        "g G g% e w path health near close label a2z apex other path_query headers base page PAGE probe invalid document ops".split()
+    )
     for key, row in tomllib.loads(text).items():
         sent = " ".join(str(row.get(one, "")) for one in ("host", "lines", "start", "more", "body", "paths", "raw"))
         assert set(re.findall(r"\{([^}]+)\}", sent)) <= known, key

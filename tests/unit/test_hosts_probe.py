@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections import Counter
@@ -13,7 +14,7 @@ from chaos.checks import errors, hosts
 from chaos.config import load
 from chaos.model import Finding, History, Kind, Layer, Operation, Outcome
 from chaos.traffic import layers
-from chaos.traffic.host_names import HostNames, Words
+from chaos.traffic.host_names import HostNames, Sent, Words
 from chaos.traffic.hosts import observe, probe
 from chaos.traffic.requests import Session
 from tests.unit.hosts_app import NAMES, SERVERS, serving
@@ -24,12 +25,18 @@ if TYPE_CHECKING:
 GATES = {"sec.unknown_host_2xx", "sec.unknown_host_400", "sec.host_allowlist", "sec.pentest"}
 
 
+def writes(unique: str) -> tuple[Sent, ...]:
+    """As chaos.toml would have them."""
+    headers = (("Content-Type", "application/json"), ("Authorization", "Bearer secret"))
+    return (Sent(method="POST", path="/items", headers=headers, body=json.dumps({"name": unique})),)
+
+
 def observed(server: str, defect: str = "", *, per_class: int = 320, seed: int = 7) -> list[Operation]:
     with serving(server, defect) as address:
         learned = layers.learn(address, host=NAMES.allowed[0], path="/items/1")
         return probe(
             address, NAMES, path="/items/1", seed=seed, per_class=per_class, learned=learned, others=("/items",),
-            health=("/healthz", "/readyz"),
+            health=("/healthz", "/readyz"), known={"ops": ("/healthz",)}, writes=writes,
         )  # fmt: skip
 
 

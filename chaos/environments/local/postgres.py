@@ -146,6 +146,15 @@ class Postgres(TlsServer):
         self.process.stop()
         self.process = None
 
+    def kill_backend(self, pid: int) -> bool:
+        """SIGKILL to one of its backends, as the out-of-memory killer sends it; whether `pid` was one."""
+        if self.process is None or pid not in watchdog.family({self.process.pid}):
+            return False
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+            return True
+        return False
+
     def recover_slowly(self) -> None:
         """Starts it in archive recovery, from an archive that does not answer until `recovered` is called; returns at once.
 

@@ -7,6 +7,7 @@ as many as are wanted. What either of them says of a request is not believed: `d
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import re
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from chaos.traffic.openapi import Declared
 
 CHANGING = {"PUT", "PATCH", "DELETE"}
+ROUNDS, FEW = 5, 20  # over all operations, until enough are distinct, or hardly any is new
 MOST_OPERATIONS = 150  # of a huge description: a seeded choice
 LONG_TEXT = 3000
 BASE = "http://target.invalid"
@@ -223,24 +225,33 @@ class _Thesis:
 
     def __init__(self, maker: Maker, wanted: int) -> None:
         self.maker, self.wanted = maker, wanted
+        self.usable = len(maker.operations())  # operations among which what is wanted is shared out
 
     def asks(self) -> Iterator[Ask]:
         import schemathesis  # noqa: PLC0415  (an extra; it and hypothesis are needed at night only)
 
         schema = schemathesis.openapi.from_dict(self.maker.rules.description.document)
-        operations = self.maker.operations()
-        left, named = self.wanted, {(one.method, one.path): one for one in operations}
-        for number, declared in enumerate(operations):
+        found: dict[tuple[object, ...], Ask] = {}
+        for turn in range(ROUNDS):
+            before = len(found)
+            for declared, operation in self._operations(schema):
+                share = max(8, (self.wanted - before) // max(1, self.usable))
+                fit = filter(self.maker.fit_to_send(declared), self._cases(operation, declared, share, turn))
+                for ask in itertools.islice(fit, share):
+                    found.setdefault(ask.identity, ask)
+            if len(found) >= self.wanted or len(found) < before + FEW:
+                break
+            self.usable = max(1, len({one.route for one in found.values()}))  # others have nothing that could be wrong
+        yield from itertools.islice(found.values(), self.wanted)
+
+    def _operations(self, schema: Any) -> Iterator[tuple[Declared, Any]]:
+        for declared in self.maker.operations():
             try:
-                operation = schema[declared.path][declared.method]
+                yield declared, schema[declared.path][declared.method]
             except Exception:  # noqa: BLE001, S112  (an operation that it cannot read is one that is left out)
                 continue
-            share = max(8, left // max(1, len(named) - number))
-            made = list(filter(self.maker.fit_to_send(declared), self._cases(operation, declared, share)))
-            yield from made[:share]
-            left = max(0, left - len(made))
 
-    def _cases(self, operation: Any, declared: Declared, most: int) -> Iterable[Ask]:
+    def _cases(self, operation: Any, declared: Declared, most: int, turn: int) -> Iterable[Ask]:
         import hypothesis  # noqa: PLC0415
         from schemathesis import GenerationMode  # noqa: PLC0415
 
@@ -248,9 +259,9 @@ class _Thesis:
         try:
             strategy = operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
 
-            @hypothesis.seed(self.maker.seed)
+            @hypothesis.seed(self.maker.seed * ROUNDS + turn)
             @hypothesis.settings(
-                max_examples=most * 2,
+                max_examples=most + FEW,
                 database=None,
                 deadline=None,
                 phases=[hypothesis.Phase.generate],

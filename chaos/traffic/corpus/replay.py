@@ -54,7 +54,7 @@ class Sender:
             retry, request_id = answer.headers.get("retry-after", ""), answer.headers.get("x-request-id", "")
             media = answer.headers.get("content-type", "")
             layer = Layer.EDGE if EDGE_MARK in answer.headers else layer
-            body = answer.text[:BODY_KEPT] if answer.status >= 500 else ""  # of thousands of others nobody needs it
+            body = answer.text[:BODY_KEPT] if answer.status >= 400 else ""  # rel.error_schema looks at each
         finished = now()
         done = Operation(
             kind=Kind.INVALID,
