@@ -44,6 +44,11 @@ HOW = {
     "tls-off": "PostgreSQL's TLS is switched off and its sessions closed; pg_hba allows hostssl only; then on again.",
     "backoff": "A server of an unknown authority takes the database's place, and nobody asks the target for anything: what it attempts "
     "then is its own doing. Then a few requests. Fixed pauses, attempts that do not become rarer, and storms fail.",
+    "stale": "While nobody asks, k of its connections die (an RST, or a black hole on the wire). Then one request at a time.",
+    "leak": "All tables are locked and the queries that wait are cancelled, in rounds; after each, PostgreSQL's sessions are counted.",
+    "final": "PostgreSQL refuses the target's role or database; it is left alone, then asked one request at a time. Insisting fails.",
+    "replicas": "A dozen instances of the target, each on a listener of its own, in an outage of 30 to 60 s; left alone, or asked one "
+    "request at a time where that is all that makes them try. Clients of ours without jitter are the control.",
     "commit-cut": "The wire logs in to PostgreSQL in the target's place, with the right certificate, and sees what is said. When the "
     "server has committed a write, the connection is cut before the target hears of it. Then the write is looked up.",
     "recovery": "Outage after outage, each of a length and at a moment that the seed draws; healed, and success has to hold each time "

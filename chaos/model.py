@@ -119,7 +119,8 @@ class Connection:
 
     `behaviour` names what the wire was doing when it was accepted ('relay', 'impostor:C1', ...). `reached` is the highest rung that
     was *observed*: inside a relayed TLS session nothing can be seen, so `relay` connections stop at CLIENT_HELLO and
-    `established` says whether application data flowed both ways after the handshake. `plaintext` is True when a StartupMessage (or
+    `established` says whether application data flowed both ways after the handshake. `client` names the instance, where each has a
+    listener of its own ('replica 3'). `plaintext` is True when a StartupMessage (or
     more) came without TLS; `cancel` when it was a CancelRequest. `closed` is 0.0 while it is open; `ended_by` is 'client',
     'server', 'wire' or ''. `steps` are (time, what) pairs.
     """
@@ -139,6 +140,7 @@ class Connection:
     bytes_up: int = 0
     bytes_down: int = 0
     steps: tuple[tuple[float, str], ...] = ()
+    client: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -58,6 +58,7 @@ ONCE = {
     "corpus-steady",
     "corpus-fault",
     "corpus-candidate",
+    "replicas",
     "recovery",
     "schedule",
     "contract",

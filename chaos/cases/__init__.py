@@ -109,9 +109,40 @@ CASES: tuple[Case, ...] = (
         gates=("res.backoff",),
         what="untrusted-ca",
     ),
+    *(
+        Case(id=f"backoff.{name}", family="final", title=title, gates=("res.backoff",), what=code, nightly=code == "3D000")
+        for name, title, code in (
+            ("password", "its password is refused: an error that no retry mends (28P01)", "28P01"),
+            ("database", "its database is not there: an error that no retry mends (3D000)", "3D000"),
+        )
+    ),
+    Case(
+        id="backoff.replicas",
+        family="replicas",
+        title="how several instances knock in a long outage: growth, jitter, cap, herd",
+        gates=("res.backoff",),
+        what="untrusted-ca",
+        nightly=True,
+    ),
     Case(id="pool.locks", family="locks", title="pool held by waiting queries", gates=("res.pool", *ALWAYS)),
     Case(id="pool.slow", family="slow", title="pool held by slow queries", gates=("res.pool", *ALWAYS), scope="pooled"),
     Case(id="pool.slots", family="slots", title="max_connections reached", gates=("res.pool", *ALWAYS)),
+    *(
+        Case(
+            id=f"pool.{name}",
+            family=family,
+            title=title,
+            gates=("res.pool", "rel.error_schema"),
+            what=what,
+            nightly=name != "stale",
+        )
+        for name, family, title, what in (
+            ("stale", "stale", "all idle connections reset", "rst"),
+            ("stale.each", "stale", "1, 2, ... of the idle connections reset", "rst"),
+            ("stale.hole", "stale", "1, 2, ... of the idle connections turned into black holes", "hole"),
+            ("leak", "leak", "rounds of queries that fail: does an error keep a connection from its pool", ""),
+        )
+    ),
     Case(id="restart.fast", family="restart", title="PostgreSQL restarted", gates=("res.network", *ALWAYS), what="fast"),
     Case(
         id="restart.immediate",

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 # All that is not listed here needs the database server itself ('server').
 ABILITIES: Mapping[str, str] = {
     **dict.fromkeys(("network", "slow"), "network"),
-    **dict.fromkeys(("reconnect", "stall", "backoff", "injection", "commit-cut"), "wire"),
-    **dict.fromkeys(("start", "rollback"), "start"),
+    **dict.fromkeys(("reconnect", "stall", "backoff", "injection", "commit-cut", "stale"), "wire"),
+    **dict.fromkeys(("start", "rollback", "replicas"), "start"),
     **dict.fromkeys(("corpus-sample", "corpus-fault"), "wire"),
 }
 

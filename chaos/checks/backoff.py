@@ -8,6 +8,8 @@ therefore what no number of well-behaved chains can look like, each a rule below
   many chains there are.
 - **storm**: a request that makes four attempts or more within milliseconds, each time.
 - **fixed within a request**: the same pause at every retry of every request.
+- **multiplied**: eight attempts and more for each request: a loop of retries around another.
+- **insisting**: four attempts and more for each request, after an error that no retry mends (28P01, 3D000: `final`).
 
 The first two look at stretches in which nobody asks the target for anything: what is attempted then is its own doing. A target that
 connects only when it is asked is asked all the time for a while. One attempt a request is no retry (amplification 1.0) and cannot
@@ -20,7 +22,7 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from chaos.model import Connection, Finding, History, Kind, Operation, Outcome, Rung, Window
@@ -36,6 +38,8 @@ EDGE = 2.0  # s at the beginning and at the end of a stretch that are compared; 
 CROWD = 8  # attempts in the first EDGE seconds from which on a rate can be compared
 UNABATED = 0.75  # of the attempts at first, in the end: a busy machine takes some of a hot loop's
 STORM, AT_ONCE = 4, 0.02  # attempts of one request, s between them
+MULTIPLIED = 8  # attempts of one request, however far apart: no single loop of retries makes so many within a request's time
+INSISTS = 4  # attempts of one request after an error that no retry mends; two are a second address, or a dead connection replaced
 MOST = 0.8  # of the requests: the machine may have torn one apart
 IN_REQUESTS = 8  # pauses within requests before they are compared
 NOISE = 0.1  # s: a shorter pause is the machine's as much as the client's
@@ -108,6 +112,9 @@ def within_requests(asked: Sequence[tuple[Operation, tuple[Connection, ...]]]) -
     if len(storms) >= MOST * len(asked):
         fewest = min(len(found) for found in storms) + 1
         return f"{fewest} attempts or more for each of {len(storms)} of {len(asked)} requests, with no pause between them"
+    counts = [len(found) + 1 for found in every if found]  # attempts at once are several chains': no loop within a request
+    if sum(count >= MULTIPLIED for count in counts) >= MOST * len(asked):
+        return f"{statistics.median(counts):.0f} attempts for each of {len(asked)} requests: retries within retries"
     told = [found for found in every if len(found) >= 2]
     flat = [pause for found in told for pause in found]
     if len(told) < len(asked) or len(flat) < IN_REQUESTS or min(flat) < AT_ONCE or max(flat) > ALIKE * min(flat):
@@ -167,11 +174,7 @@ def suspicious(history: History) -> bool:
 def _episode(history: History, window: Window) -> Episode:
     spans = [span for span in _spans(history.facts.get("silences", "")) if window.injected <= span[0] < window.healed]
     silences = [Stretch(start, end, tried(history.connections, start, end)) for start, end in spans]
-    asked = [
-        (one, tried(history.connections, one.started, one.finished))
-        for one in sorted(history.operations, key=lambda one: one.started)
-        if one.kind is Kind.READ and window.injected <= one.started and one.finished <= window.healed
-    ]
+    asked = _asked(history, window)
     own = silences[-1].attempts if silences else ()
     stretches = [*silences, *(held_back(asked) if not own else ())]
     problem = next(filter(None, (rule(one) for one in stretches for rule in (fixed, unabated))), "")
@@ -181,6 +184,15 @@ def _episode(history: History, window: Window) -> Episode:
     steps = ", ".join(f"+{one.opened - window.injected:.2f}" for one in every[:24])
     more = f" and {len(every) - 24} more" if len(every) > 24 else ""
     return Episode(problem, _seen(silences, asked), f"attempts at {steps} s{more}")
+
+
+def _asked(history: History, window: Window) -> list[tuple[Operation, tuple[Connection, ...]]]:
+    """The requests within the window, each with the attempts that were made while it was under way."""
+    return [
+        (one, tried(history.connections, one.started, one.finished))
+        for one in sorted(history.operations, key=lambda one: one.started)
+        if one.kind is Kind.READ and window.injected <= one.started and one.finished <= window.healed
+    ]
 
 
 def _seen(silences: Sequence[Stretch], asked: Sequence[tuple[Operation, tuple[Connection, ...]]]) -> str:
@@ -204,3 +216,41 @@ def _seen(silences: Sequence[Stretch], asked: Sequence[tuple[Operation, tuple[Co
 def _spans(text: str) -> list[tuple[float, float]]:
     """'1.0-2.0 3.0-4.0' as pairs."""
     return [(float(start), float(end)) for start, _, end in (part.partition("-") for part in text.split())]
+
+
+FINAL = (
+    "an error that no retry mends (PostgreSQL, appendix A: 28P01, 3D000) is not insisted on within a request, and a chain of attempts "
+    "backs off from it as from any other; the process goes on"
+)
+
+
+def final(history: History, limits: Limits) -> Finding:
+    """The finding for res.backoff of an outage in which PostgreSQL refuses every connection for good."""
+    base = Finding(check=history.experiment, gate=history.facts["gate"], outcome=Outcome.PASS, detail="", expected=FINAL, n=1)
+    if history.exited:
+        return _reported(replace(base, detail=f"the target ended ({history.exited})"), limits)
+    episodes = [_episode(history, window) for window in history.windows]
+    asked = [_asked(history, window) for window in history.windows]
+    quiet = all(not tried(history.connections, start, end) for start, end in _spans(history.facts.get("silences", "")))
+    counts = [len(found) + 1 if (found := pauses(attempts)) else min(1, len(attempts)) for one in asked for _, attempts in one]
+    each = statistics.median(counts) if counts else 0.0
+    seen = f"{episodes[-1].seen}; serving again: {history.facts.get('again', 'not looked for')}" if episodes else "nothing"
+    broken = [one.problem for one in episodes]
+    if broken and all(broken):
+        return replace(base, outcome=Outcome.FAIL, bad=1, detail=f"{broken[-1]}; {seen}", examples=(episodes[-1].timeline,))
+    if quiet and counts and sum(count >= INSISTS for count in counts) >= MOST * len(counts):
+        detail = f"{each:.0f} attempts for each of {len(counts)} requests, after an error that no retry mends; {seen}"
+        return replace(base, outcome=Outcome.FAIL, bad=1, detail=detail, examples=(episodes[-1].timeline,))
+    if quiet and each >= 2:
+        return _reported(replace(base, detail=f"{each:.0f} attempts for each of {len(counts)} requests; {seen}"), limits)
+    if not any(tried(history.connections, one.injected, one.healed) for one in history.windows):
+        return replace(base, outcome=Outcome.INCONCLUSIVE, detail="the target never tried to connect meanwhile")
+    return replace(base, detail=seen)
+
+
+def _reported(finding: Finding, limits: Limits) -> Finding:
+    """Sound clients differ: [policy] decides."""
+    if limits.policy.get("backoff.final") == "reject":
+        return replace(finding, outcome=Outcome.FAIL, bad=1)
+    detail = f'{finding.detail}. Reported (medium): [policy] "backoff.final" = "reject" makes it a failure'
+    return replace(finding, outcome=Outcome.NOT_APPLICABLE, n=0, severity="medium", detail=detail)

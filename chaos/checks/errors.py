@@ -29,7 +29,10 @@ KEPT = (4096, 32_768)  # characters of a body that recorders keep: one as long a
 EMPTY = "an empty body"
 BEHIND = "wire."  # how Operation.client begins for what a relay behind the edge saw of an exchange
 CACHES = "H47"  # how Operation.row begins where two requests are about what a cache makes of them
-SPARING = "corpus"  # families that send thousands of requests, and may keep no body of what was refused as it should be
+SPARING = (
+    "corpus"  # families of odd requests, whose answers nobody attributed to a layer, and whose bodies may not have been kept
+)
+SERVERS = frozenset({400, 408, 411, 413, 414, 417, 426, 431, 501, 505})  # what HTTP servers answer without asking the application
 ECHOED = 5  # characters: a shorter value of a query also stands in what is not its echo
 GROUPED = 60  # groups that one finding carries
 HEALTH = (Kind.LIVE, Kind.READY)  # for orchestrators, which look at the status; their bodies follow forms of their own
@@ -193,6 +196,8 @@ def _standing(one: Operation, why: str, *, spare: bool = False) -> tuple[Operati
         return one, "", elsewhere
     if spare and why == EMPTY:
         return one, "", "whose bodies were not kept, right as far as their media type goes"
+    if spare and why and not leaks and one.status in SERVERS:
+        return one, why, "which the HTTP server itself may have given"
     if cut(one) and not why and not _whole(one):
         return one, "", "longer than what is kept of them, right as far as that goes"
     return one, why, ""

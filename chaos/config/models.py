@@ -357,9 +357,10 @@ class Target(Model):
 
 
 class Run(Model):
-    """[run]. `workers` is None when the machine decides."""
+    """[run]. `workers` is None when the machine decides; `replicas` are the instances of the target in `backoff.replicas`, at most."""
 
     workers: Annotated[int, Field(ge=1)] | None = Field(default=None, examples=["1"])
+    replicas: Annotated[int, Field(ge=1, le=40)] | None = Field(default=None, examples=["12"])
 
 
 class Abort(Model):

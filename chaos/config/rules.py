@@ -235,13 +235,19 @@ def gates() -> Mapping[str, Mapping[str, Any]]:
     return found
 
 
+RETRIES = frozenset({"backoff.growth", "backoff.jitter", "backoff.cap", "backoff.final"})  # what [policy] decides beside rows
+
+
 @cache
 def rows() -> frozenset[str]:
-    """The ids of catalogue rows: certificates, protocol, authentication, rotation, client certificates, the database's life, hosts."""
+    """What [policy] decides: rows about certificates, protocol, login, rotation, the database's life and hosts; traits of retries."""
     last = {"C": 27, "P": 16, "A": 8, "R": 7, "M": 6, "L": 2}
     hosts = [*range(1, 51), *range(61, 74)]
     return frozenset(
-        {f"{kind}{n}" for kind, end in last.items() for n in range(1, end + 1)} | {f"H{n:02}" for n in hosts} | {"H43b", "H69b"}
+        {f"{kind}{n}" for kind, end in last.items() for n in range(1, end + 1)}
+        | {f"H{n:02}" for n in hosts}
+        | {"H43b", "H69b"}
+        | RETRIES
     )
 
 
@@ -303,5 +309,6 @@ def did_you_mean(name: str, known: frozenset[str] | list[str]) -> str:
 def _some(known: frozenset[str]) -> str:
     listed = sorted(known)
     if len(listed) > 100:
-        return "C1 to C27, P1 to P16, A1 to A8, R1 to R7, M1 to M6, L1 to L2, H01 to H50, H61 to H73"
+        numbered = "C1 to C27, P1 to P16, A1 to A8, R1 to R7, M1 to M6, L1 to L2, H01 to H50, H61 to H73"
+        return ", ".join([numbered, *sorted(RETRIES)])
     return ", ".join(listed)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from chaos.evidence import charts, words
+from chaos.evidence import charts, raster, words
 from chaos.evidence.redact import redact
 from chaos.evidence.series import Fault, Series, collect
 from chaos.gates import grouped
@@ -256,6 +256,7 @@ def _drawings(run: Run, series: Series) -> list[Drawing]:
         ("Latency and faults", lambda: _latency(series)),
         ("Time to recover", lambda: _recoveries(run, series)),
         ("Connections to the database", lambda: _connections(series)),
+        ("Attempts by client", lambda: _attempts(series)),
     )
     made = []
     for title, make in makers:
@@ -320,3 +321,13 @@ def _connections(series: Series) -> Drawing | None:
         f"{kinds.count('failed'):,} did not, {kinds.count('hostile'):,} met a hostile server."
     )
     return Drawing("Connections to the database", charts.drawn("wire", said, charts.connections(series)), said, WIRE_KEY)
+
+
+def _attempts(series: Series) -> Drawing | None:
+    """The last of them: a nightly run repeats nothing here, and one shows what there is."""
+    found = [one for history in series.histories[-1:] for one in raster.rasters(history)]
+    if not found:
+        return None
+    said = found[0].said()
+    html = charts.drawn("attempts", f"Attempts to connect, by client. {said}", raster.drawing(found[0]))
+    return Drawing("Attempts by client", html, said, (("hostile", "an attempt that failed"), ("good", "one that got a session")))

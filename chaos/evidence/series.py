@@ -63,6 +63,7 @@ class Series:
     steady_reads: array[float] = field(default_factory=lambda: array("d"))
     sessions: list[tuple[float, str]] = field(default_factory=list)
     titles: dict[str, str] = field(default_factory=dict)
+    histories: list[History] = field(default_factory=list)  # whose clients have a listener each
 
     @property
     def faults(self) -> list[Fault]:
@@ -90,6 +91,8 @@ def collect(
         bounds = sorted((window.injected, window.healed or history.finished) for window in history.windows)
         for one in history.operations:
             _count(series, lane, one, started, bounds)
+        if "replicas" in history.facts:
+            series.histories.append(history)
         for connection in history.connections:
             series.sessions.append((connection.opened - started, session(connection)))
     ordered = sorted((one for lane in series.lanes.values() for one in lane.faults), key=lambda one: one.start)

@@ -230,6 +230,10 @@ class Driver:
         """One request, recorded."""
         return self.call(self._send(sample, unique=unique))
 
+    def ask(self, sample: Sample, *, name: str) -> Future[Operation]:
+        """One request, recorded, without waiting for its answer."""
+        return asyncio.run_coroutine_threadsafe(self._send(sample, name=name), self._loop)
+
     def at_once(self, sample: Sample, *, times: int = 2) -> None:
         """The same write, under the same {unique} and idempotency key, on so many connections at once."""
         unique = uuid.uuid4().hex

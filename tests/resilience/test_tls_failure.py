@@ -13,3 +13,15 @@ def test_tls_failure(prove, case):
 def test_backoff(prove, case):
     """What the target attempts while nobody asks it for anything, and what each request makes it attempt."""
     prove(case)
+
+
+@pytest.mark.families("final")
+def test_final(prove, case):
+    """An error that no retry mends is not insisted on."""
+    prove(case)
+
+
+@pytest.mark.families("replicas")
+def test_replicas(prove, case):
+    """Several instances in a long outage: do their pauses grow, are they jittered, are they capped, and do all of them come back."""
+    prove(case)

@@ -90,6 +90,8 @@ def test_a_body_that_nobody_kept_is_no_empty_one():
     assert of_errors(history(spared, facts={"absent": "x", "family": "corpus-fault"})).n == 0
     assert of_errors(history(spared, facts={"absent": "x", "family": "steady"})).bad == 1
     assert of_errors(history(replace(spared, media_type="text/html"), facts={"absent": "x", "family": "corpus-fault"})).bad == 1
+    servers = replace(spared, status=431, media_type="")
+    assert of_errors(history(RIGHT, servers, facts={"absent": "x", "family": "corpus-fault"})).n == 1
 
 
 def test_what_is_told_back_of_the_query_is_no_leak():

@@ -68,6 +68,8 @@ async def _pump(scene: Scene, source: Stream, sink: Stream, observe: Callable[[b
             await sink.end()
             return
         observe(data)
+        if scene.held:
+            await asyncio.Event().wait()  # for ever: it is cut from outside
         try:
             await sink.write(data)
         except OSError as error:

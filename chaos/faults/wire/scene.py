@@ -24,13 +24,14 @@ CONNECT_PATIENCE = 30.0  # s to reach PostgreSQL
 
 @dataclass(slots=True)
 class Scene:
-    """One connection and all that an act needs for it."""
+    """One connection and all that an act needs for it. One that is `held` is a black hole: nothing that comes is passed on."""
 
     client: Clear
     record: Record
     upstream_address: tuple[str, int]
     context: ssl.SSLContext | None
     upstream: Clear | None = None
+    held: bool = False
 
     async def connect(self) -> Clear:
         """To PostgreSQL. OSError when it is not there."""

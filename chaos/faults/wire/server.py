@@ -97,6 +97,16 @@ class Wire:
             remedy = "end this process; the wire's loop is stuck"
             raise CleanupFailed("connections could not be cut", remedy=remedy, where="wire") from error
 
+    def kill(self, how: Literal["rst", "hole"], most: int) -> int:
+        """Of the established connections, let the `most` oldest die: by RST, or as black holes that nothing passes and nobody closes.
+
+        How many did. Black holes are cut by the next `sever`.
+        """
+        loop = self._loop
+        if loop is None:
+            return 0
+        return asyncio.run_coroutine_threadsafe(self._kill(how, most), loop).result(_PATIENCE)
+
     def connections(self, since: float = 0.0) -> tuple[Connection, ...]:
         """Snapshots of all connections accepted at `since` (chaos.model.now) or later, also of those that are still open."""
         return self._ledger.since(since)
@@ -162,8 +172,18 @@ class Wire:
         if what not in self._errors[-1:]:  # the same again and again is said once
             self._errors.append(what)
 
-    async def _sever(self, how: Literal["rst", "fin"]) -> int:
-        scenes = dict(self._scenes)
+    async def _kill(self, how: Literal["rst", "hole"], most: int) -> int:
+        standing = [(task, scene) for task, scene in self._scenes.items() if scene.record.established and not scene.held]
+        chosen = dict(standing[:most])
+        if how == "rst":
+            return await self._sever("rst", chosen)
+        for scene in chosen.values():
+            scene.held = True
+            scene.record.step("held: a black hole from here on")
+        return len(chosen)
+
+    async def _sever(self, how: Literal["rst", "fin"], which: dict[asyncio.Task[None], Scene] | None = None) -> int:
+        scenes = dict(self._scenes) if which is None else which
         for task, scene in scenes.items():
             scene.record.end("wire", how.upper())
             if how == "rst":

@@ -2,22 +2,41 @@
 
 import json
 import os
+import socket
 import sys
 import threading
 import time
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from psycopg import Error
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 MODE = os.environ.get("MODE", "")
+
+
+def within(seconds, connection, work):
+    """What `work(connection)` returns; a connection on which nobody answers is hung up on, for no driver option sees a black hole."""
+
+    def hang_up():
+        with suppress(OSError, Error), socket.socket(fileno=os.dup(connection.fileno())) as link:
+            link.shutdown(socket.SHUT_RDWR)
+
+    timer = threading.Timer(seconds, hang_up)
+    timer.start()
+    try:
+        return work(connection)
+    finally:
+        timer.cancel()
+
+
 POOL = ConnectionPool(
     os.environ["DATABASE_URL"] + "&connect_timeout=2&tcp_user_timeout=2000",
     min_size=1,
     max_size=4,
     timeout=3,
     reconnect_timeout=2,
-    check=ConnectionPool.check_connection,
+    check=lambda connection: within(1.0, connection, ConnectionPool.check_connection),
     open=False,
 )
 
@@ -37,7 +56,7 @@ class Handler(BaseHTTPRequestHandler):
         try:
             if self.path == "/one":
                 with POOL.connection() as connection:
-                    connection.execute("SELECT 1")
+                    within(2.0, connection, lambda link: link.execute("SELECT 1"))
             self.answer(503 if MODE == "never-ready" else 200 if self.path in ("/one", "/healthz") else 404)
         except (Error, PoolTimeout):
             self.answer(503)
