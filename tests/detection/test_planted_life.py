@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.detection.conftest import REFERENCE
+from tests.detection.conftest import REFERENCE, with_environment
 from tests.detection.planted_life import DEFECTS as PLANTED
 
 SERVICE = Path(__file__).with_name("planted_life.py")
@@ -52,11 +52,11 @@ ALL = [(defect, decided) for defect in DECIDED for decided in ("reject", "accept
 @pytest.mark.parametrize(("defect", "decided"), ALL if EVERY else ALL[:1])
 def test_policy_decides_where_sound_services_differ(suite, tmp_path, defect, decided):
     row, check, words = DECIDED[defect]
-    config = tmp_path / "with-policy.toml"
-    policy = f'\n[policy]\n"{row}" = "{decided}"\n' if decided else ""
-    config.write_text(REFERENCE.read_text(encoding="utf-8") + policy, encoding="utf-8")
     start = [sys.executable, str(SERVICE), defect, "--port", "{port}"]
-    result = suite(config, start=start, env={}, only=(check,))
+    config = with_environment(REFERENCE, tmp_path, {}, start)
+    policy = f'\n[policy]\n"{row}" = "{decided}"\n' if decided else ""
+    config.write_text(config.read_text(encoding="utf-8") + policy, encoding="utf-8")
+    result = suite(config, only=(check,))
     found = next(one for one in result.evidence["checks"] if one["id"] == check)
     wanted = {"reject": "fail", "accept": "pass", "": "not_applicable"}[decided]
     assert found["outcome"] == wanted, result.open_checks
