@@ -194,6 +194,8 @@ def test_recovery_is_summed_up_over_faults_that_took_effect():
             gate="res.network",
             outcome=Outcome.PASS,
             detail="",
+            n=1,
+            bad=int(measured is None),
             measured=measured,
             took_effect=took,
         )
