@@ -152,10 +152,7 @@ def judge(
     `n`, `bad` and `groups`, over all experiments together.
     """
     hidden = tuple(private)
-    asked = (
-        one for one in history.operations if one.kind is not Kind.ATTACK
-    )  # kept with its head; most are the server's to refuse
-    errors = [one for one in asked if one.status is not None and one.status >= 400]
+    errors = [one for one in history.operations if one.status is not None and one.status >= 400]
     if not errors:
         return None
     spare = history.facts.get("family", "").startswith(SPARING)

@@ -48,6 +48,7 @@ def planted(place, *, target=None, candidate=None):
     """The reference's chaos.toml, whose target or candidate is the service with a defect."""
     raw = tomllib.loads(REFERENCE.read_text(encoding="utf-8"))
     raw["target"]["cwd"] = str(REFERENCE.parent)
+    raw["target"]["logs"].pop("retention_file", None)  # beside the reference's own chaos.toml
     raw["target"]["headers"] = {"Authorization": f"Bearer {TOKEN}"}
     raw["target"]["setup"] = [[sys.executable, *raw["target"]["setup"][0][1:]]]
     raw["target"]["start"] = [sys.executable, str(SERVICE), target or "as_it_is", "{port}"]
