@@ -107,7 +107,7 @@ def found(*operations, hits=1, **facts):
     history = History(
         experiment="commit-cut",
         started=0.0,
-        windows=(Window(fault="commit-cut", scope="", injected=0.5, healed=2.0, effect=Effect(took=hits > 0, seen="x")),),
+        windows=(Window(fault="commit-cut", scope="", injected=0.5, healed=0.9, effect=Effect(took=hits > 0, seen="x")),),
         operations=operations,
         facts={"gate": "res.durability", "family": "commit-cut", "hits": str(hits), "once.write[0]": "1", **facts},
     )
