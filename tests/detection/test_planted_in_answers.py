@@ -94,7 +94,7 @@ def test_errors_that_tell_too_much(tmp_path, defect):
     reason = result.gate("rel.error_schema")["reason"]
     assert TELLING[defect] in reason, reason
     assert "(application): " in reason, reason
-    assert "times in 1 experiment" in reason, reason
+    assert "times in 2 experiments" in reason, reason
     assert TOKEN not in (result.directory / "report.html").read_text(encoding="utf-8")
     with Store(result.directory / STORE) as store:
         bodies = [one.body for history in store.histories() for one in history.operations]
