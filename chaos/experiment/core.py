@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from chaos.checks.errors import HEALTH
 from chaos.errors import CleanupFailed
@@ -15,6 +16,8 @@ from chaos.model import Effect, History, Kind, Operation, Window, now
 from chaos.traffic.driver import wait_for
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from chaos.cases import Case
     from chaos.faults import Fault
     from chaos.paths import DatabasePath
@@ -73,6 +76,16 @@ def errors_only(operations: Iterable[Operation]) -> tuple[Operation, ...]:
 Runner = Callable[["Rig", "Case", Recording], History]
 
 
+class Healed(Protocol):
+    """What can be broken and healed, as a whole: a fault, or several that overlap."""
+
+    id: str
+    title: str
+
+    def heal(self) -> None:
+        """Idempotent; CleanupFailed when it could not be undone."""
+
+
 # -- faults under traffic -------------------------------------------------------------------------------------------------------
 
 
@@ -94,36 +107,57 @@ class Plan:
 
 def under_fault(rig: Rig, recording: Recording, plan: Plan) -> History:
     """Traffic, fault, proof, heal, recovery, and the writes looked up again."""
+    return under_traffic(rig, recording, lambda: window(rig, recording, plan), begin=not plan.idle)
+
+
+def under_traffic(rig: Rig, recording: Recording, strike: Callable[[], None], *, begin: bool = True) -> History:
+    """Traffic, whatever `strike` breaks and heals, recovery, and the writes looked up again.
+
+    With `begin` false the traffic is for `strike` to begin.
+    """
     driver = rig.driver
-    if not plan.idle:
+    if begin:
         driver.begin_clients(rig.live)
     try:
         time.sleep(BEFORE)
         driver.witness([one for one in driver.recorder.since(recording.started) if one.kind is Kind.WRITE and one.ok])
-        window(rig, recording, plan)
+        strike()
         healed = recording.windows[-1].healed
         await_recovery(rig, healed)
     finally:
         driver.end_clients()
+    return looked_up(rig, recording, healed)
+
+
+def looked_up(rig: Rig, recording: Recording, healed: float) -> History:
+    """The history, once the traffic has ended: whether the target has, and what became of its writes where it serves again."""
     note_exit(rig, recording)
     if not recording.exited and serving(rig, healed):
         look_up_writes(rig, recording.started)
     return recording.history()
 
 
-def window(rig: Rig, recording: Recording, plan: Plan) -> None:
-    """Inject, confirm, hold, heal. Healed whatever happens; a window that could not be healed is recorded as such, and raised."""
-    fault = plan.fault
-    entry = plan.entry or rig.ledger.begin(fault)
-    injected = now()
-    effect, cleanup = Effect(took=False, seen="never confirmed"), "not healed"
+UNCONFIRMED = Effect(took=False, seen="never confirmed")
+
+
+@dataclass(slots=True)
+class Seen:
+    """What shows that a fault is in force; filled in while it is."""
+
+    effect: Effect = UNCONFIRMED
+
+
+@contextlib.contextmanager
+def broken(rig: Rig, recording: Recording, fault: Healed, *, entry: str = "", scope: str = "") -> Iterator[Seen]:
+    """Within, `fault` may be in force, by the ledger too; at the end it is healed, whatever happened, and its window recorded.
+
+    One that could not be healed is recorded as such, and raised.
+    """
+    entry = entry or rig.ledger.begin(fault)
+    injected, seen, cleanup = now(), Seen(), "not healed"
     try:
         with rig.watched():
-            fault.inject()
-            if plan.idle:
-                rig.driver.begin_clients(rig.live)
-            effect = fault.confirm()
-            _hold(rig, injected, plan)
+            yield seen
     finally:
         try:
             fault.heal()
@@ -133,12 +167,23 @@ def window(rig: Rig, recording: Recording, plan: Plan) -> None:
             rig.ledger.failed(entry, error.what)
             raise
         finally:
+            healed = now()
             recording.windows.append(
-                Window(
-                    fault=fault.id, scope=recording.case.scope, injected=injected, healed=now(), effect=effect, cleanup=cleanup
-                )
+                Window(fault=fault.id, scope=scope, injected=injected, healed=healed, effect=seen.effect, cleanup=cleanup)
             )
-            rig.broken.append((injected, now()))
+            rig.broken.append((injected, healed))
+
+
+def window(rig: Rig, recording: Recording, plan: Plan) -> None:
+    """Inject, confirm, hold, heal."""
+    fault = plan.fault
+    with broken(rig, recording, fault, entry=plan.entry, scope=recording.case.scope) as seen:
+        injected = now()
+        fault.inject()
+        if plan.idle:
+            rig.driver.begin_clients(rig.live)
+        seen.effect = fault.confirm()
+        _hold(rig, injected, plan)
 
 
 def _hold(rig: Rig, injected: float, plan: Plan) -> None:

@@ -6,11 +6,11 @@ import random
 import time
 from typing import TYPE_CHECKING
 
-from chaos.errors import CleanupFailed
-from chaos.experiment.core import await_recovery, look_up_writes, note_exit, serving
-from chaos.faults.database import ServerCertificate, Slots, TlsOff
+from chaos.experiment.core import await_recovery, broken, looked_up, serving
+from chaos.experiment.faults import served
+from chaos.faults.database import Slots, TlsOff
 from chaos.faults.network import NETWORK, SLOW, NetworkInjector
-from chaos.model import Effect, Window, now
+from chaos.model import now
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -33,12 +33,10 @@ def _drop(rig: Rig, rng: random.Random) -> Fault:
 
 
 def _tls(rig: Rig, rng: random.Random) -> Fault:
-    postgres, name = rig.environment.postgres, rng.choice(("expired", "untrusted-ca", "wrong-host", "off"))
+    name = rng.choice(("expired", "untrusted-ca", "wrong-host", "off"))
     if name == "off":
-        return TlsOff(postgres, rig.conninfo)
-    bad, good = rig.identity(name), rig.identity("valid")
-    chains = (bad.chain_file, bad.key_file, good.chain_file, good.key_file)
-    return ServerCertificate(f"tls.{name}", f"PostgreSQL serves a bad certificate: {name}", postgres, *chains, rig.conninfo)
+        return TlsOff(rig.environment.postgres, rig.conninfo)
+    return served(rig, name, f"tls.{name}", f"PostgreSQL serves a bad certificate: {name}")
 
 
 def _pool(rig: Rig, rng: random.Random) -> Fault:
@@ -65,37 +63,16 @@ def run(rig: Rig, case: Case, recording: Recording) -> History:
                 break
     finally:
         rig.driver.end_clients()
-    note_exit(rig, recording)
-    if not recording.exited and serving(rig, healed):
-        look_up_writes(rig, recording.started)
-    return recording.history()
+    return looked_up(rig, recording, healed)
 
 
 def _outage(rig: Rig, recording: Recording, fault: Fault, seconds: float) -> float:
     """Inject, see that it is there, hold, heal; returns when it had gone."""
-    entry = rig.ledger.begin(fault)
-    injected, cleanup = now(), "not healed"
-    effect = Effect(took=False, seen="never confirmed")
-    try:
-        with rig.watched():
-            fault.inject()
-            effect = fault.confirm()
-            end = now() + seconds
-            while now() < end and not rig.target.exited():
-                rig.check_parts()
-                time.sleep(min(0.05, max(0.0, end - now())))
-    finally:
-        try:
-            fault.heal()
-            cleanup = "clean"
-            rig.ledger.healed(entry)
-        except CleanupFailed as error:
-            rig.ledger.failed(entry, error.what)
-            raise
-        finally:
-            healed = now()
-            recording.windows.append(
-                Window(fault=fault.id, scope="", injected=injected, healed=healed, effect=effect, cleanup=cleanup)
-            )
-            rig.broken.append((injected, healed))
-    return healed
+    with broken(rig, recording, fault) as seen:
+        fault.inject()
+        seen.effect = fault.confirm()
+        end = now() + seconds
+        while now() < end and not rig.target.exited():
+            rig.check_parts()
+            time.sleep(min(0.05, max(0.0, end - now())))
+    return recording.windows[-1].healed

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import threading
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from chaos.errors import CleanupFailed
-from chaos.experiment.core import BEFORE, await_recovery, look_up_writes, note_exit, serving
+from chaos.experiment.core import broken, under_traffic
+from chaos.experiment.faults import served
 from chaos.faults import schedule as schedules
-from chaos.faults.database import Restart, ServerCertificate, Slots, TlsOff
+from chaos.faults.database import Restart, Slots, TlsOff
 from chaos.faults.probe import connect
-from chaos.model import Effect, History, Kind, Window, now
+from chaos.model import Effect, History, now
 
 if TYPE_CHECKING:
     from chaos.cases import Case
@@ -67,6 +67,7 @@ class Whole:
     rig: Rig
     id: str = field(init=False)
     title: str = "faults that overlap"
+    active: dict[Step, Overlay | Fault] = field(default_factory=dict)  # the steps that are in force
 
     def __post_init__(self) -> None:
         self.id = schedules.spelt(self.schedule)
@@ -75,6 +76,13 @@ class Whole:
         """The proxy as it is now, without any toxic of any step. What is done to the server ends with the server, which is ours."""
         toxics = [toxic for step in self.schedule if step.kind in schedules.ROWS for toxic in schedules.ROWS[step.kind].toxics]
         return (self.rig.control.undo(self.rig.path.name, toxics),)
+
+    def heal(self) -> None:
+        """Whatever is still in force, what began last first; then no toxic is left on the path."""
+        for one in reversed(self.active.values()):
+            one.heal()
+        self.active.clear()
+        self.rig.control.clean(self.rig.path.name)
 
 
 def fault(rig: Rig, step: Step) -> Overlay | Fault:
@@ -88,9 +96,7 @@ def fault(rig: Rig, step: Step) -> Overlay | Fault:
     if step.kind == "tls-off":
         return TlsOff(postgres, rig.conninfo)
     if step.kind == "certificate":
-        bad, good = rig.identity("untrusted-ca"), rig.identity("valid")
-        chains = (bad.chain_file, bad.key_file, good.chain_file, good.key_file)
-        return ServerCertificate("certificate", "another certificate", postgres, *chains, rig.conninfo)
+        return served(rig, "untrusted-ca", "certificate", "another certificate")
     return Restart(postgres, {"restart": "fast", "crash": "immediate"}[step.kind], rig.conninfo)
 
 
@@ -103,57 +109,26 @@ def run(rig: Rig, case: Case, recording: Recording) -> History:
         if hidden:
             recording.facts["absent"] = hidden
             return recording.history()
-    driver = rig.driver
-    driver.begin_clients(rig.live)
-    try:
-        time.sleep(BEFORE)
-        driver.witness([one for one in driver.recorder.since(recording.started) if one.kind is Kind.WRITE and one.ok])
-        _carry_out(rig, recording, schedule)
-        healed = recording.windows[-1].healed
-        await_recovery(rig, healed)
-    finally:
-        driver.end_clients()
-    note_exit(rig, recording)
-    if not recording.exited and serving(rig, healed):
-        look_up_writes(rig, recording.started)
-    return recording.history()
+    return under_traffic(rig, recording, lambda: _carry_out(rig, recording, schedule))
 
 
 def _carry_out(rig: Rig, recording: Recording, schedule: Schedule) -> None:
     """Each step at its time, healed in any case; the window says what was seen of them."""
-    whole = Whole(schedule, rig)
-    entry = rig.ledger.begin(whole)
-    begun, probes, cleanup = now(), _Probes(rig.conninfo), "not healed"
-    active: dict[Step, Overlay | Fault] = {}
-    try:
-        with rig.watched():
-            for at, step, begins in _events(schedule):
-                time.sleep(max(0.0, begun + at - now()))
-                rig.check_parts()
-                if begins:
-                    active[step] = fault(rig, step)
-                    active[step].inject()
-                    probes.begin(str(step))
-                else:
-                    active[step].heal()
-                    del active[step]
-    finally:
-        try:
-            for one in reversed(active.values()):  # the server first, where it was the last to go
-                one.heal()
-            rig.control.clean(rig.path.name)
-            cleanup = "clean"
-            rig.ledger.healed(entry)
-        except CleanupFailed as error:
-            rig.ledger.failed(entry, error.what)
-            raise
-        finally:
-            healed = now()
-            effect = probes.effect()
-            recording.windows.append(
-                Window(fault=whole.id, scope="", injected=begun, healed=healed, effect=effect, cleanup=cleanup)
-            )
-            rig.broken.append((begun, healed))
+    probes, whole = _Probes(rig.conninfo), Whole(schedule, rig)
+    begun = now()
+    with broken(rig, recording, whole):
+        for at, step, begins in _events(schedule):
+            time.sleep(max(0.0, begun + at - now()))
+            rig.check_parts()
+            if begins:
+                whole.active[step] = fault(rig, step)
+                whole.active[step].inject()
+                probes.begin(str(step))
+            else:
+                whole.active[step].heal()
+                del whole.active[step]
+    # Not before it is healed: the last of the probes may still wait, and recovery counts from the heal.
+    recording.windows[-1] = replace(recording.windows[-1], effect=probes.effect())
 
 
 def _events(schedule: Schedule) -> list[tuple[float, Step, bool]]:

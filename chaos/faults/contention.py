@@ -60,6 +60,14 @@ def patiently(session: Session, statement: sql.Composed) -> None:
             return
 
 
+def _lock_all(session: Session, hold: float) -> None:
+    """Every table locked (ACCESS EXCLUSIVE) for `hold` seconds."""
+    with session.transaction():
+        for table in tables(session):
+            session.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(table))
+        time.sleep(hold)
+
+
 class Beside:
     """Work that goes on in a thread until it is told to stop: `step(session)` again and again, in a session of an administrator's.
 
@@ -112,11 +120,8 @@ class LockStorm:
             one.start()
 
     def _lock(self, session: Session) -> None:
-        with session.transaction():
-            for table in tables(session):
-                session.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(table))
-            self.locked += 1
-            time.sleep(self.hold)
+        _lock_all(session, self.hold)
+        self.locked += 1
 
     def _look(self, session: Session) -> None:
         self._waited += number(session, _WAITING, self.server.app_user, list(OURS)) > 0
@@ -139,7 +144,6 @@ class Cancelled:
     id: str = "life.cancelled"
     title: str = "queries are cancelled by the server (57014)"
     cancelled: int = 0
-    locked: int = 0
     _threads: list[Beside] = field(default_factory=list)
 
     def inject(self) -> None:
@@ -148,11 +152,7 @@ class Cancelled:
             one.start()
 
     def _lock(self, session: Session) -> None:
-        with session.transaction():
-            for table in tables(session):
-                session.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(table))
-            self.locked += 1
-            time.sleep(0.6)
+        _lock_all(session, 0.6)
 
     def _cancel(self, session: Session) -> None:
         self.cancelled += number(

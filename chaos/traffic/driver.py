@@ -106,6 +106,7 @@ class Driver:
         self.recorder = Recorder()
         self.stalls = StallMeter()
         self.samples = samples(target)
+        self._read_backs = {one.key: read_back_sample(one.request, one.key) for one in self.samples[Kind.WRITE]}  # type: ignore[arg-type]
         self.seed = seed
         self.begun = 0.0  # when a read or a write was last sent
         self.deadline = target.database.fail_fast + max(2.0, target.database.fail_fast * 0.5)
@@ -181,8 +182,7 @@ class Driver:
 
         What was acknowledged must not be missing from a good answer, whatever is broken meanwhile.
         """
-        by_key = {sample.key: read_back_sample(sample.request, sample.key) for sample in self.samples[Kind.WRITE]}  # type: ignore[arg-type]
-        known = [(sample, one.unique) for one in writes if (sample := by_key.get(one.sample)) is not None]
+        known = [(sample, one.unique) for one in writes if (sample := self._read_backs.get(one.sample)) is not None]
         self._witnessed = tuple(known[-most:])
 
     def _next(self, name: str, turn: int, sample: Sample) -> tuple[Sample, str]:
@@ -245,7 +245,6 @@ class Driver:
 
     def read_back(self, writes: Sequence[Operation]) -> dict[str, Operation]:
         """Ask for each write's `read_back`, four at a time; key: the write's {unique}. Writes without one are left out."""
-        by_key = {sample.key: read_back_sample(sample.request, sample.key) for sample in self.samples[Kind.WRITE]}  # type: ignore[arg-type]
 
         async def go() -> dict[str, Operation]:
             gate = asyncio.Semaphore(4)
@@ -254,7 +253,7 @@ class Driver:
                 async with gate:
                     return write.unique, await self._send(sample, unique=write.unique)
 
-            wanted = [(write, sample) for write in writes if (sample := by_key.get(write.sample)) is not None]
+            wanted = [(write, sample) for write in writes if (sample := self._read_backs.get(write.sample)) is not None]
             return dict(await asyncio.gather(*(one(write, sample) for write, sample in wanted)))
 
         return self.call(go())
