@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -49,7 +50,8 @@ def main() -> int:
         return 4
     finally:
         if building is not None:
-            os.killpg(building.pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):  # it has ended by itself: its failure may be why we are here
+                os.killpg(building.pid, signal.SIGTERM)
             building.wait()
     for done in {"run", stage}:
         for known in {"any", name}:

@@ -76,6 +76,7 @@ def settings(room: Path) -> dict[str, str]:
         "GOPATH": str(room / "path"),
         "GOBIN": str(room / "out"),
         "GOCACHE": str(room / "cache"),
+        "GOTMPDIR": str(room),  # where /tmp is not ours, or runs no programs
     }
     for name in ("GOOS", "GOARCH", "GOROOT"):
         env.pop(name, None)
