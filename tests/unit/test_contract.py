@@ -8,7 +8,7 @@ from genson import SchemaBuilder
 from chaos.checks.contract import check
 from chaos.checks.limits import Limits
 from chaos.checks.shapes import compare, control, members
-from chaos.environments.local import oasdiff
+from chaos.environments.local import go_module, oasdiff
 from chaos.errors import ConfigError, EvidenceUnwritable, PartMissing
 from chaos.experiment.claims import NOTHING, Claims
 from chaos.experiment.differ import difference
@@ -264,7 +264,7 @@ def elsewhere(monkeypatch, tmp_path):
         path = tmp_path / "go"
         path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
         path.chmod(0o755)
-        monkeypatch.setattr(oasdiff, "machines_go", lambda _oldest: path)
+        monkeypatch.setattr(go_module, "machines_go", lambda _oldest: path)
 
     return go
 

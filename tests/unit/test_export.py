@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from chaos.certs import Authority, Entry, Issuer, Zoo
 from chaos.cli import cli
+from chaos.environments.local import go_module
 from chaos.environments.local import prometheus as tools
 from chaos.errors import PartMissing
 from chaos.export import certificates, prometheus
@@ -207,7 +208,7 @@ def elsewhere(monkeypatch, tmp_path):
         path = tmp_path / "go"
         path.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
         path.chmod(0o755)
-        monkeypatch.setattr(tools, "machines_go", lambda _oldest: path)
+        monkeypatch.setattr(go_module, "machines_go", lambda _oldest: path)
 
     return go
 
