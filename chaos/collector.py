@@ -39,7 +39,10 @@ if TYPE_CHECKING:
 
 @dataclass(kw_only=True)
 class Request:
-    """What was asked for on the command line."""
+    """What was asked for on the command line.
+
+    `settles`: the gates that the run has to prove, where neither its profile nor `only` says so. `resume`: goes on in `evidence`.
+    """
 
     given: str | None = None
     profile: str = "quick"
@@ -48,6 +51,8 @@ class Request:
     seed: int | None = None
     command: str = "chaos-gate run"
     backend: str = "auto"
+    settles: tuple[str, ...] = ()
+    resume: bool = False
 
 
 @dataclass
@@ -86,7 +91,7 @@ class Collector:
         gates = load_gates(config.gates)
         seed = request.seed if request.seed is not None else random.SystemRandom().randrange(1, 10**6)
         run_id = secrets.token_hex(4)
-        directory = _evidence_directory(request.evidence, run_id)
+        directory = _evidence_directory(request.evidence, run_id, anew=not request.resume)
         run_dir = scratch() / f"chaos-gate-{run_id}"
         run_dir.mkdir(mode=0o755)
         return cls(
@@ -299,7 +304,7 @@ class Collector:
             if gate.needs and not target.declares(gate.needs)
         }
         results = judge(self.findings, self.gates, absent=absent, waivers=dict(self.config.waivers))
-        chosen = selected_gates(self.request.only)
+        chosen = frozenset(self.request.settles) or selected_gates(self.request.only)
         last = verdict(results, self.gates, profile=self.request.profile, selected=chosen)
         if (self.error is not None or self.interrupted) and last is not Verdict.NO_GO:
             last = Verdict.INCONCLUSIVE
@@ -309,6 +314,7 @@ class Collector:
             profile=self.request.profile,
             seed=self.seed,
             verdict=last,
+            scope="soak" if self.request.profile == "soak" else "smoke",
             started=self.started,
             finished=now(),
             workers=self.workers,
@@ -359,15 +365,15 @@ def _case_id(nodeid: str) -> str:
     return nodeid.rsplit("[", 1)[1][:-1] if nodeid.endswith("]") else nodeid.rsplit("::", 1)[-1]
 
 
-def _evidence_directory(given: str | None, run_id: str) -> Path:
+def _evidence_directory(given: str | None, run_id: str, *, anew: bool) -> Path:
     """Made now, so that an unwritable place is known before anything is started."""
     stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
     directory = Path(given) if given else Path("evidence") / f"{stamp}-{run_id}"
     try:
         (directory / "segments").mkdir(parents=True, exist_ok=True)
-        for old in (directory / "segments").glob("*.sqlite*"):  # a named directory is written anew
+        for old in (directory / "segments").glob("*.sqlite*") if anew else ():  # a named directory is written anew
             old.unlink()
-        _unbroken(directory / ledger.NAME)
+        _unbroken(directory / ledger.NAME, anew=anew)
         probe = directory / ".writable"
         probe.write_bytes(b"x" * 65_536)
         probe.unlink()
@@ -380,7 +386,7 @@ def _evidence_directory(given: str | None, run_id: str) -> Path:
     return directory.resolve()
 
 
-def _unbroken(path: Path) -> None:
+def _unbroken(path: Path, *, anew: bool) -> None:
     """A named directory is written anew, but for a ledger that still tells how something is mended: that is mended first."""
     if alive := ledger.living(path):
         raise EvidenceUnwritable(
@@ -394,7 +400,8 @@ def _unbroken(path: Path) -> None:
             remedy=f"heal them first: chaos-gate heal --ledger {path}",
             where=str(path),
         )
-    path.unlink(missing_ok=True)
+    if anew:
+        path.unlink(missing_ok=True)
 
 
 def sweep_stale(base: Path) -> None:

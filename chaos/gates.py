@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
 GROUPS = 4  # told in a gate's own reason; the report has all
-PROFILES = ("quick", "nightly", "soak")
+# What a run of a profile must settle, by the gates' `proof`. A soak that is too short to end GO is judged as 'smoke'.
+SETTLES = {
+    "quick": {"quick"},
+    "nightly": {"quick", "nightly"},
+    "soak": {"quick", "nightly", "soak", "review"},
+    "smoke": {"quick"},
+    "canary": {"canary"},
+    "rollback": set[str](),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +43,7 @@ class Gate:
 
     def due(self, profile: str) -> bool:
         """Whether a run of this profile must settle the gate."""
-        return self.proof in PROFILES and PROFILES.index(self.proof) <= PROFILES.index(profile)
+        return self.proof in SETTLES[profile]
 
 
 def load(overrides: Mapping[str, float] | None = None) -> dict[str, Gate]:
@@ -246,7 +254,7 @@ def verdict(
     """The last word. `selected` (from --only) narrows what must be proven; a failure counts wherever it is found.
 
     NO-GO when any gate failed; INCONCLUSIVE when one that this profile must settle could not be; else CLEAR, or GO for a soak that
-    proved every gate that applies.
+    proved every gate that applies. What only a roll-out can show comes after the review, and is no condition of it.
     """
     results = list(results)
     if any(one.outcome is Outcome.FAIL for one in results):
@@ -256,4 +264,4 @@ def verdict(
     proven = [one for one in results if one.outcome is Outcome.PASS and (selected is None or one.id in selected)]
     if due or not proven:
         return Verdict.INCONCLUSIVE
-    return Verdict.GO if profile == "soak" and selected is None and not open_ones else Verdict.CLEAR
+    return Verdict.GO if profile == "soak" and selected is None else Verdict.CLEAR

@@ -165,6 +165,46 @@ class Window:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Interval:
+    """What one route was asked in one stretch of time, as counts and histograms: a long run keeps these instead of each request.
+
+    `sample` is the request's key in chaos.toml ('read[0]'), or what else was asked ('seo', 'unknown-host'); `stratum` is 'steady', or
+    'fault' where something was broken on purpose; `release` is '' or which one answered ('baseline', 'candidate'); `machine` is who
+    sent it. `planned` requests were due in it, `sent` were sent, `good` were answered as they should be, `dropped` were due and never
+    sent: they count as bad. `statuses` maps a status, or why there was none ('timeout'), to how often. `over` maps a limit in
+    seconds ('0.12') to how many answers took longer, exactly, where a histogram rounds. `latency` (from the planned time) and `lag`
+    (planned to sent) are HDR histograms of microseconds, base64 of the compressed V2 form (chaos.traffic.histogram). `covered` is the
+    share of `seconds` in which whoever sent was there to look.
+    """
+
+    started: float
+    seconds: float
+    sample: str
+    kind: Kind
+    stratum: str = "steady"
+    release: str = ""
+    machine: str = ""
+    planned: int = 0
+    sent: int = 0
+    good: int = 0
+    dropped: int = 0
+    statuses: dict[str, int] = field(default_factory=dict)
+    over: dict[str, int] = field(default_factory=dict)
+    latency: str = ""
+    lag: str = ""
+    covered: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gauge:
+    """One value at one moment of a long run: 'target.memory' (bytes), 'database.sessions', 'handshakes.failed', ..."""
+
+    at: float
+    name: str
+    value: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class History:
     """All that one experiment recorded, and all that its checks may look at.
 
@@ -183,6 +223,8 @@ class History:
     exited: str = ""
     logs: tuple[str, ...] = ()
     facts: dict[str, str] = field(default_factory=dict)
+    intervals: tuple[Interval, ...] = ()
+    gauges: tuple[Gauge, ...] = ()
 
 
 UNCOUNTED = ", not counted"  # how the text of a group ends that is only listed

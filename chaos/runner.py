@@ -23,7 +23,7 @@ from chaos.model import ENVIRONMENT
 from chaos.session import scratch
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from chaos.cases import Case
     from chaos.evidence.record import Run
@@ -46,29 +46,43 @@ def execute(request: Request, *, workers: int | None, as_json: bool) -> int:
 
     check_names(request.only)
     screen = Screen(sys.stderr if as_json else sys.stdout)
+    collector = prepared(request, screen)
+    collector.workers = _workers(collector, workers)
+
+    def work() -> None:
+        plan.write(collector.directory, _selected(request), seed=collector.seed, profile=request.profile)
+        header(collector, screen)
+        get_parts(collector, screen)
+        _pytest(collector)
+
+    return conduct(collector, screen, work, as_json=as_json)
+
+
+def prepared(request: Request, screen: Screen) -> Collector:
+    """The collector of a run, its evidence directory made. Raises UsageError, EvidenceUnwritable."""
     sweep_stale(scratch())
-    collector = Collector.prepare(request, screen=screen)
+    return Collector.prepare(request, screen=screen)
+
+
+def conduct(collector: Collector, screen: Screen, work: Callable[[], None], *, as_json: bool) -> int:
+    """Do the work of a run, conclude, print; returns the exit code. What nobody expected ends in a Defect."""
     try:
-        return _execute(collector, workers, screen, as_json=as_json)
+        return _conduct(collector, screen, work, as_json=as_json)
     except (ChaosError, Defect):
         raise
     except Exception as error:
         raise Defect.of(error, collector.directory) from error
 
 
-def _execute(collector: Collector, workers: int | None, screen: Screen, *, as_json: bool) -> int:
+def _conduct(collector: Collector, screen: Screen, work: Callable[[], None], *, as_json: bool) -> int:
     """Between the evidence directory's making and the last word. Whatever ends the run early is told in its evidence as well."""
     from chaos.terminal import run_json  # noqa: PLC0415
 
-    collector.workers = _workers(collector, workers)
     run, code = None, ENVIRONMENT
     try:
         try:
             collector.own()
-            plan.write(collector.directory, _selected(collector.request), seed=collector.seed, profile=collector.request.profile)
-            _header(collector, screen)
-            _get_parts(collector, screen)
-            _pytest(collector)
+            work()
         except KeyboardInterrupt:
             collector.interrupted = True
         except ChaosError as error:
@@ -156,7 +170,8 @@ def _workers(collector: Collector, given: int | None) -> int:
     return max(1, min(asked, len(cases)))
 
 
-def _header(collector: Collector, screen: Screen) -> None:
+def header(collector: Collector, screen: Screen) -> None:
+    """The run's first line."""
     screen.header(
         target=collector.config.target.name,
         profile=collector.request.profile,
@@ -165,7 +180,7 @@ def _header(collector: Collector, screen: Screen) -> None:
     )
 
 
-def _get_parts(collector: Collector, screen: Screen) -> None:
+def get_parts(collector: Collector, screen: Screen) -> None:
     """What may have to be built or copied once a machine is, before the workers ask for it all at once."""
 
     def say(text: str) -> None:

@@ -16,7 +16,7 @@ from enum import Enum
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
-from chaos.model import Connection, Effect, Finding, History, Operation, Window
+from chaos.model import Connection, Effect, Finding, Gauge, History, Interval, Operation, Window
 
 SCHEMA_VERSION = 1
 
@@ -129,16 +129,24 @@ HISTORY = _table(
     "history",
     History,
     ("number INTEGER PRIMARY KEY", "worker TEXT NOT NULL"),
-    without=("windows", "operations", "connections", "logs"),
+    without=("windows", "operations", "connections", "logs", "intervals", "gauges"),
 )
 WINDOW = _table("window", Window, _OF_HISTORY)
 OPERATION = _table("operation", Operation, _OF_HISTORY)
 CONNECTION = _table("connection", Connection, _OF_HISTORY)
+INTERVAL = _table("interval", Interval, _OF_HISTORY)
+GAUGE = _table("gauge", Gauge, _OF_HISTORY)
 FINDING = _table("finding", Finding, _OF_HISTORY)
 
-TABLES = (HISTORY, WINDOW, OPERATION, CONNECTION, FINDING)
+TABLES = (HISTORY, WINDOW, OPERATION, CONNECTION, INTERVAL, GAUGE, FINDING)
 
-PARTS: Mapping[str, Table] = {"windows": WINDOW, "operations": OPERATION, "connections": CONNECTION}
+PARTS: Mapping[str, Table] = {
+    "windows": WINDOW,
+    "operations": OPERATION,
+    "connections": CONNECTION,
+    "intervals": INTERVAL,
+    "gauges": GAUGE,
+}
 """The fields of `History` that are tables of their own."""
 
 DDL = (
@@ -148,7 +156,7 @@ DDL = (
     *(table.ddl() for table in TABLES),
     *(
         f'CREATE INDEX IF NOT EXISTS "{name}_of_history" ON "{name}" (history)'
-        for name in ("window", "operation", "connection", "finding", "log")
+        for name in (*(table.name for table in TABLES if table.name != "history"), "log")
     ),
 )
 

@@ -302,6 +302,9 @@ PROMISED = {
     "layer TEXT, lag REAL, row TEXT, client TEXT",
     "connection": "id INTEGER, opened REAL, behaviour TEXT, closed REAL, reached INTEGER, tls INTEGER, established INTEGER, "
     "plaintext INTEGER, cancel INTEGER, sni TEXT, alert TEXT, ended_by TEXT, bytes_up INTEGER, bytes_down INTEGER, steps TEXT",
+    "interval": "started REAL, seconds REAL, sample TEXT, kind TEXT, stratum TEXT, release TEXT, machine TEXT, planned INTEGER, "
+    "sent INTEGER, good INTEGER, dropped INTEGER, statuses TEXT, over TEXT, latency TEXT, lag TEXT, covered REAL",
+    "gauge": "at REAL, name TEXT, value REAL",
     "finding": "check TEXT, gate TEXT, outcome TEXT, detail TEXT, experiment TEXT, fault TEXT, took_effect INTEGER, n INTEGER, "
     "bad INTEGER, measured REAL, expected TEXT, examples TEXT, rerun TEXT",
 }

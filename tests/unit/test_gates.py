@@ -123,6 +123,9 @@ def test_verdicts():
     assert g.verdict(with_one("rel.availability", Outcome.INCONCLUSIVE), GATES, profile="quick") is Verdict.CLEAR
     assert g.verdict(with_one("rel.availability", Outcome.INCONCLUSIVE), GATES, profile="soak") is Verdict.INCONCLUSIVE
     assert g.verdict(with_one("rel.availability", Outcome.FAIL), GATES, profile="quick") is Verdict.NO_GO
+    # The roll-out comes after the review.
+    assert g.verdict(with_one("roll.canary", Outcome.INCONCLUSIVE), GATES, profile="soak") is Verdict.GO
+    assert g.verdict(with_one("roll.canary", Outcome.INCONCLUSIVE), GATES, profile="canary") is Verdict.INCONCLUSIVE
 
 
 def test_selected_gates_decide_alone():

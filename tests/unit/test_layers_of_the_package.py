@@ -4,12 +4,13 @@ import ast
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2] / "chaos"
-BASE = {"model", "errors", "config", "certs", "processes", "watchdog", "statistics", "ledger", "healing"}
+BASE = {"histogram", "model", "errors", "config", "certs", "processes", "watchdog", "statistics", "ledger", "healing"}
 EDGES = {"environments", "targets", "faults", "traffic"}
 LAYERS = {
     "model": set(),
     "errors": set(),
     "statistics": {"model"},
+    "histogram": set(),
     "retries": {"model"},
     "sequential": set(),
     "comparison": {"model", "statistics"},
@@ -21,10 +22,10 @@ LAYERS = {
     "ledger": {"errors", "watchdog", "healing"},
     "config": {"model", "errors"},
     "certs": {"model", "errors"},
-    "checks": {"model", "errors", "statistics", "retries"},
+    "checks": {"histogram", "model", "errors", "statistics", "retries", "sequential", "comparison", "hours"},
     "gates": {"model", "errors", "statistics"},
-    "evidence": {"model", "errors", "statistics", "retries", "gates", "checks"},
-    "export": {"model", "errors", "statistics", "gates", "checks", "evidence"},
+    "evidence": {"histogram", "hours", "model", "errors", "statistics", "retries", "gates", "checks"},
+    "export": {"histogram", "model", "errors", "statistics", "gates", "checks", "evidence"},
     **dict.fromkeys(EDGES, BASE),
     "paths": BASE | {"faults"},
     "rig": BASE | EDGES | {"checks", "paths"},
@@ -39,6 +40,7 @@ TOP = {
     "heal",
     "plan",
     "runner",
+    "campaign",
     "collector",
     "session",
     "pytest_plugin",

@@ -1,0 +1,52 @@
+"""Latency histograms that add up without loss: HDR (Tene), 1 us to 1 h, three significant digits. Values in and out are seconds.
+
+Kept as text: base64 of the compressed V2 encoding, which every HDR library reads (https://github.com/HdrHistogram/HdrHistogram).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from hdrh.histogram import HdrHistogram
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+LOWEST, HIGHEST, DIGITS = 1, 3_600_000_000, 3  # us, us, significant digits
+MICRO = 1_000_000
+
+
+class Histogram:
+    """Mutable while it fills; `text()` is what is kept. A quantile is exact to 0.1 % of its value."""
+
+    def __init__(self, text: str = "") -> None:
+        self._counts = HdrHistogram.decode(text.encode("ascii")) if text else HdrHistogram(LOWEST, HIGHEST, DIGITS)
+
+    def record(self, seconds: float, count: int = 1) -> None:
+        """Add one value, or the same several times; below 1 us is 1 us, above an hour an hour."""
+        self._counts.record_value(min(HIGHEST, max(LOWEST, round(seconds * MICRO))), count)
+
+    def add(self, other: Histogram) -> None:
+        """Everything that the other one holds."""
+        self._counts.add(other._counts)
+
+    def __len__(self) -> int:
+        return int(self._counts.get_total_count())
+
+    def quantile(self, share: float) -> float:
+        """The value that `share` (0 to 1) of all are at or below; NaN when it is empty."""
+        return self._counts.get_value_at_percentile(share * 100) / MICRO if len(self) else math.nan
+
+    def text(self) -> str:
+        """'' when it is empty."""
+        return str(self._counts.encode().decode("ascii")) if len(self) else ""
+
+
+def merged(texts: Iterable[str]) -> Histogram:
+    """One histogram of many; those that are empty count for nothing."""
+    whole = Histogram()
+    for text in texts:
+        if text:
+            whole.add(Histogram(text))
+    return whole
