@@ -8,12 +8,15 @@ import os
 import signal
 import sys
 import time
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
 from chaos import __version__
+from chaos.commands import COMMANDS
+from chaos.commands.options import config_option, directory_argument
 from chaos.defect import Defect
 from chaos.errors import ChaosError, EnvironmentFault
 from chaos.model import INTERRUPTED, USAGE
@@ -73,9 +76,8 @@ def cli() -> None:
     """
 
 
-config_option = click.option(
-    "-c", "--config", "given", metavar="FILE", help="the target's chaos.toml (default: the bundled service)"
-)
+for _name in COMMANDS:
+    cli.add_command(import_module(f"chaos.commands.{_name}").command)
 
 
 @cli.command()
@@ -115,18 +117,6 @@ def run(*, given: str | None, workers: int | None, as_json: bool, plan: bool, sh
         hand_over(Path(shadow))
     command = " ".join(["chaos-gate", *sys.argv[1:]])
     sys.exit(execute(Request(given=given, command=command, **options), workers=workers, as_json=as_json))
-
-
-@cli.command()
-@click.option(
-    "--state", type=click.Path(path_type=Path), default=Path("rollout.json"), show_default=True, help="the roll-out's state"
-)
-def rollback(state: Path) -> None:
-    """Put the last good release back, in one command, and wait until it serves."""
-    from chaos.rollout.rollback import State, roll_back  # noqa: PLC0415
-
-    seconds = roll_back(State.read(state))
-    click.echo(f"rolled back: serving again after {seconds:.1f} s (limit 600 s)")
 
 
 @cli.command()
@@ -192,7 +182,7 @@ def init(directory: Path, force: bool) -> None:
 
 
 @cli.command()
-@click.argument("directory", type=click.Path(path_type=Path), default=Path("evidence/latest"))
+@directory_argument
 @config_option
 @click.option("--json", "as_json", is_flag=True)
 def recheck(directory: Path, given: str | None, as_json: bool) -> None:
@@ -203,16 +193,7 @@ def recheck(directory: Path, given: str | None, as_json: bool) -> None:
 
 
 @cli.command()
-@click.argument("directory", type=click.Path(path_type=Path), default=Path("evidence/latest"))
-def report(directory: Path) -> None:
-    """Write the report of recorded evidence again."""
-    from chaos.recheck import rewrite  # noqa: PLC0415
-
-    click.echo(str(rewrite(directory)))
-
-
-@cli.command()
-@click.argument("directory", type=click.Path(path_type=Path), default=Path("evidence/latest"))
+@directory_argument
 @config_option
 def accept(directory: Path, given: str | None) -> None:
     """Accept what the pen-test of a run found, but for what is critical: later runs say what is new, known and fixed."""
@@ -237,63 +218,6 @@ def compare(directories: tuple[Path, ...], last: int, markdown: bool) -> None:
 
     runs = compared(load(directories, base=Path("evidence"), last=last))
     click.echo(page(runs) if markdown else text(runs), nl=False)
-
-
-@cli.group()
-def export() -> None:
-    """What operators run: alerting rules, and the exporter of certificates that they read."""
-
-
-@export.command("prometheus")
-@config_option
-@click.option("-o", "--output", type=click.Path(dir_okay=False, path_type=Path), help="write it there (default: stdout)")
-def export_prometheus(given: str | None, output: Path | None) -> None:
-    """Write the Prometheus alerting rules, with the thresholds of gates.toml and of [gates] in chaos.toml."""
-    from chaos.config import load  # noqa: PLC0415
-    from chaos.export import prometheus  # noqa: PLC0415
-    from chaos.gates import load as load_gates  # noqa: PLC0415
-    from chaos.session import config_path  # noqa: PLC0415
-
-    text = prometheus.rules(load_gates(load(config_path(given)).gates))
-    if output is None:
-        click.echo(text, nl=False)
-    else:
-        output.write_text(text, encoding="utf-8")
-
-
-@export.command("certificates")
-@click.option("--server", "servers", multiple=True, metavar="HOST:PORT", help="a PostgreSQL server to look at (repeatable)")
-@click.option("--file", "files", multiple=True, type=click.Path(path_type=Path), help="a PEM file to look at (repeatable)")
-@click.option("--expect", type=click.Path(path_type=Path), help="the certificate file that the one --server has to serve")
-@click.option("--wait", type=float, default=0.0, help="with --expect: seconds in which it may begin to")
-@click.option("--listen", metavar="HOST:PORT", help="serve /metrics there, for ever")
-@click.option("--text", is_flag=True, help="print what Prometheus would read, and end")
-def export_certificates(
-    *, servers: tuple[str, ...], files: tuple[Path, ...], expect: Path | None, wait: float, listen: str | None, text: bool
-) -> None:
-    """Say when certificates and revocation lists end, and whether a server serves what is on its disk.
-
-    Exit 1 when something cannot be seen, has ended, or is not served as on disk.
-    """
-    from chaos.errors import UsageError  # noqa: PLC0415
-    from chaos.export import certificates as exporter  # noqa: PLC0415
-
-    if not servers and not files:
-        raise UsageError("nothing to look at", remedy="name a --server HOST:PORT or a --file", where="export certificates")
-    if expect is not None and len(servers) != 1:
-        raise UsageError("--expect is for one server", remedy="name exactly one --server", where="--expect")
-    expected = ((servers[0], expect),) if expect is not None else ()
-    watched = exporter.Watched(servers=servers, files=files, expect=expected)
-    if listen:
-        exporter.serve(watched, listen)
-    if text:
-        click.echo(exporter.exposition(watched), nl=False)
-        return
-    endings, said, mismatches = exporter.await_served(watched, wait)
-    for line in exporter.table(endings, said, mismatches):
-        click.echo(line)
-    ended = any(one.not_after <= time.time() for one in endings)
-    sys.exit(1 if ended or any((*said.values(), *mismatches.values())) else 0)
 
 
 @cli.command()

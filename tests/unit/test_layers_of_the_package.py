@@ -37,6 +37,7 @@ LAYERS = {
 }
 TOP = {
     "cli",
+    "commands",
     "heal",
     "plan",
     "runner",
