@@ -23,7 +23,7 @@ HEARTBEAT = 1.0  # s
 SWITCH = 0.0005  # s for which the thread that writes histograms may keep the interpreter from the one that sends
 
 
-class Punctual(selectors.DefaultSelector):  # type: ignore[misc,valid-type]  # it is another class on each system
+class Punctual(selectors.DefaultSelector):
     """epoll rounds its time-out up to a millisecond, which would be in every latency; select(2) on its descriptor does not."""
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
@@ -31,7 +31,7 @@ class Punctual(selectors.DefaultSelector):  # type: ignore[misc,valid-type]  # i
         if timeout is not None and timeout > 0 and isinstance(self, getattr(selectors, "EpollSelector", ())):
             select.select([self.fileno()], [], [], timeout)
             timeout = 0
-        return super().select(timeout)  # type: ignore[no-any-return]
+        return super().select(timeout)
 
 
 async def main() -> None:

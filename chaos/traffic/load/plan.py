@@ -7,7 +7,7 @@ sender replaces. So the sender needs no configuration, no templates and no time 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 SYNTHETIC = {"X-Synthetic": "chaos-gate"}  # on every write: so that a team can tell them from its users'
 UNIQUE = "7d3f0c5be2914a86b05fca1e9d2740b3"  # where a request holds {unique}: as long as what takes its place, and nobody's text
 HOST = "host.of.the.request.invalid"  # where a request chooses its Host
-AGENT = "Mozilla/5.0 (compatible; ChaosGateBot/1.0)"  # of its own: a search engine's name is checked by reverse DNS in some places
+AGENT = (
+    "Mozilla/5.0 (compatible; ChaosGateBot/1.0)"  # of its own: a search engine's name is checked by reverse DNS in some places
+)
 UNKNOWN_HOST, SEO = "unknown-host", "seo"  # Interval.sample of what has no key in chaos.toml
 NAMES = 200  # unknown hosts, asked in turn
 PAGES = 3  # hosts that a pattern of [target.hosts] seo stands for
@@ -89,7 +91,11 @@ def provider_keys(target: Target) -> frozenset[str]:
     Those whose path [target] `provider` names; without that key, those that carry a credential of their own. Where every request
     carries the target's, there is no telling, and nothing is lost: each of them is one.
     """
-    listed = [(f"{kind}[{i}]", one) for kind, many in ((Kind.READ, target.read), (Kind.WRITE, target.write)) for i, one in enumerate(many)]
+    listed = [
+        (f"{kind}[{i}]", one)
+        for kind, many in ((Kind.READ, target.read), (Kind.WRITE, target.write))
+        for i, one in enumerate(many)
+    ]
     if target.provider:
         return frozenset(key for key, one in listed if any(fnmatchcase(one.path.partition("?")[0], of) for of in target.provider))
     own = frozenset(key for key, one in listed if any(CREDENTIAL.search(name) for name in one.headers))
@@ -108,7 +114,9 @@ def orders(plan: LoadPlan) -> dict[str, Any]:
     classes = [*_classes(plan, session)]
     whole = sum(weight for weight, requests in classes if requests)
     if whole <= 0 or plan.rate < 0:
-        raise UsageError("the mix leaves nothing to be sent", remedy="give at least one share that the target has requests of", where="load")
+        raise UsageError(
+            "the mix leaves nothing to be sent", remedy="give at least one share that the target has requests of", where="load"
+        )
     listed = [dict(one, weight=weight / whole / len(requests)) for weight, requests in classes for one in requests]
     return {
         "requests": listed,
@@ -157,35 +165,41 @@ def _ordered(plan: LoadPlan, session: Session, sample: Sample) -> dict[str, Any]
         more |= SYNTHETIC
         if header := getattr(sample.request, "idempotency_header", None):
             more[header] = UNIQUE
-    return _order(plan, session, sample.request, sample.key, sample.kind, _ranges(sample.request), more)
+    return _order(plan, session, sample, _ranges(sample.request), more)
 
 
 def _stranger(plan: LoadPlan, session: Session, sample: Sample) -> dict[str, Any]:
     """A good request under a host that nobody has listed: 400 is the healthy answer to it, and nothing else is."""
-    return _order(plan, session, sample.request, UNKNOWN_HOST, Kind.HOST, [[400, 400]], {"Host": HOST})
+    return _order(plan, session, replace(sample, key=UNKNOWN_HOST, kind=Kind.HOST), [[400, 400]], {"Host": HOST})
 
 
 def _page(plan: LoadPlan, session: Session) -> dict[str, Any]:
     """What a crawler asks: path and host are put in when it is sent. It has no credentials."""
     from chaos.config import Request  # noqa: PLC0415
+    from chaos.traffic.requests import Sample  # noqa: PLC0415
 
     anonymous = type(session)(plan.target.model_copy(update={"headers": {}}), session.base_url, {}, dict(plan.headers))
-    more = {"Host": HOST, "User-Agent": plan.agent, "Accept": "text/html,application/xml;q=0.9,*/*;q=0.8", "Accept-Encoding": "gzip"}
-    return _order(plan, anonymous, Request(method="GET", path=f"/{UNIQUE}"), SEO, Kind.READ, [[200, 399]], more)
+    more = {
+        "Host": HOST,
+        "User-Agent": plan.agent,
+        "Accept": "text/html,application/xml;q=0.9,*/*;q=0.8",
+        "Accept-Encoding": "gzip",
+    }
+    page = Sample(kind=Kind.READ, key=SEO, request=Request(method="GET", path=f"/{UNIQUE}"))
+    return _order(plan, anonymous, page, [[200, 399]], more)
 
 
-def _order(
-    plan: LoadPlan, session: Session, request: Request, key: str, kind: Kind, accepts: list[list[int]], more: Mapping[str, str]
-) -> dict[str, Any]:
+def _order(plan: LoadPlan, session: Session, sample: Sample, accepts: list[list[int]], more: Mapping[str, str]) -> dict[str, Any]:
     from chaos.traffic.exchange import serialised  # noqa: PLC0415
 
+    request, key = sample.request, sample.key
     keep = {"Connection": "keep-alive"} if plan.kept and request.method in {"GET", "HEAD"} else {}
     outgoing = session.build(request, UNIQUE, {**more, **keep})
     parts = urlsplit(outgoing.url)
     return {
         "to": [parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)],
         "key": key,
-        "kind": str(kind),
+        "kind": str(sample.kind),
         "method": request.method,
         "path": request.path,
         "expected": "400" if key == UNKNOWN_HOST else request.expected,

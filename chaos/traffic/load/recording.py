@@ -26,7 +26,7 @@ RELEASES = 8  # names of who answered that are told apart
 
 
 class Tally:
-    """Values by how often, at a histogram's own resolution: recording costs a tenth of what it costs there, and an empty one nothing."""
+    """Values by how often, at a histogram's own resolution: recording costs a tenth of that, and an empty one nothing."""
 
     __slots__ = ("counts",)
 
@@ -97,7 +97,15 @@ class Recorder:
     """Stretches of `every` seconds, counted from `origin`, cut where the stratum changes."""
 
     def __init__(
-        self, *, started: float, every: float, origin: float, limits: tuple[float, ...], machine: str, seed: int, stratum: str = STEADY
+        self,
+        *,
+        started: float,
+        every: float,
+        origin: float,
+        limits: tuple[float, ...],
+        machine: str,
+        seed: int,
+        stratum: str = STEADY,
     ) -> None:
         self._every = every
         self._origin = origin or started
