@@ -124,7 +124,7 @@ def orders(plan: LoadPlan) -> dict[str, Any]:
         "seo": _seo(plan),
         "rate": float(plan.rate),
         "deadline": plan.patience,
-        "private": {**_private(plan), **plan.private},
+        "private": dict(sorted({**_private(plan), **plan.private}.items(), key=lambda pair: -len(pair[0]))),  # the longest first
         "seed": plan.seed,
         "paced": plan.paced,
         "every": plan.every,

@@ -50,9 +50,10 @@ class Sender:
         self._ending = False
         self._paused = 0.0  # since when, where the rate is 0
         self._seen = self.clock()
+        self._changes = 0
         self._absences: list[tuple[float, float]] = []
         self.counts = {"absent": 0}  # requests that were left out because this process was away
-        start = self._seen + 0.05
+        start = orders.get("start") or self._seen + 0.05
         self._take_orders(orders)
         self._recorder = Recorder(
             started=start,
@@ -137,9 +138,10 @@ class Sender:
         """Another address, other values, another mix: what is under way ends as it began."""
         now = self.clock()
         self._send_due(now)
+        self._changes += 1
         self._take_orders(orders)
         self._arrivals = Arrivals(
-            seed=orders["seed"] + round(now),
+            seed=orders["seed"] + self._changes,
             weights=self._requests.weights,
             rate=self._arrivals.rate,
             start=now,
