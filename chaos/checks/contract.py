@@ -75,7 +75,10 @@ def _document(told: dict[str, Any]) -> Finding:  # Any: JSON, as the experiment 
         return _finding("document.contract", Outcome.INCONCLUSIVE, what, n=0)
     if told.get("unasked"):
         return _finding(
-            "document", Outcome.INCONCLUSIVE, f"the two descriptions differ, and were not compared: {told['unasked']}", n=0
+            "document.contract",
+            Outcome.INCONCLUSIVE,
+            f"the two descriptions differ, and were not compared: {told['unasked']}",
+            n=0,
         )
     count = int(told.get("operations", 1))
     if told.get("same"):
