@@ -552,6 +552,19 @@ def test_absence_is_not_held_against_the_target():
     assert merged([one.latency]).quantile(1.0) < 1.0
 
 
+def test_a_sender_that_cannot_keep_up_says_so_and_accuses_nobody():
+    async def work(_sender):
+        await asyncio.sleep(2.0)
+
+    sender, intervals, _ = run(small(every=30.0, rate=30_000), work, answering)
+    (one,) = intervals
+    assert one.planned == one.sent + one.dropped
+    assert one.statuses.get("unsent", 0) == 0
+    assert sender.counts["absent"] > 1_000
+    assert one.covered < 0.95
+    assert merged([one.lag]).quantile(1.0) < 3.0
+
+
 def test_other_orders_are_obeyed_from_now_on():
     async def work(sender):
         await asyncio.sleep(0.2)

@@ -1,7 +1,7 @@
 """The open loop itself: what is due is sent, and what came of it recorded. It runs in a process of its own and waits for nobody.
 
 Arrivals are planned; the loop wakes for each, sends what is due, and looks every 20 ms whether it was there at all. Where it was away
-for more than `AWAY` (a frozen process, a suspended machine), what was due meanwhile is left out, and those seconds are not covered.
+for more than `AWAY` (a frozen process, a machine that has no time for it), what was due is left out, and those seconds are not covered.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ class Sender:
         self._paused = 0.0  # since when, where the rate is 0
         self._seen = self.clock()
         self._changes = 0
+        self._away_until = 0.0
         self._absences: list[tuple[float, float]] = []
         self.counts = {"absent": 0}  # requests that were left out because this process was away
         start = orders.get("start") or self._seen + 0.05
@@ -98,13 +99,12 @@ class Sender:
         """Send nothing more, wait for what is under way, and keep all of it."""
         now = self.clock()
         self._notice(now)
-        self._send_due(now)
+        self._send_due(now, most=self._most)
         self._ending = True
         if self._timer is not None:
             self._timer.cancel()
-        while self._arrivals.due <= now:  # more than fits into one look: it was due, and is not sent any more
-            at, which = self._arrivals.take()
-            self._drop(at, which, "unsent")
+        while self._arrivals.due <= now:
+            self._drop(*self._arrivals.take(), "unsent")
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=self._deadline + 5.0)
         for helper in self._helpers:
@@ -172,8 +172,11 @@ class Sender:
         else:
             self._arm()
 
-    def _send_due(self, now: float) -> None:
-        for _ in range(AT_ONCE):
+    def _send_due(self, now: float, *, most: int = AT_ONCE) -> None:
+        if self._arrivals.due < now - AWAY:  # it cannot keep up: what is that late is no measurement of the target any more
+            self._away(self._arrivals.due, now - AWAY)
+            self.counts["absent"] += self._arrivals.skip(now - AWAY)
+        for _ in range(most):
             if self._arrivals.due > now or self._ending:
                 return
             at, which = self._arrivals.take()
@@ -194,13 +197,19 @@ class Sender:
             await asyncio.sleep(TICK)
             self._notice(self.clock())
 
+    def _away(self, start: float, end: float) -> None:
+        """Nobody was there from `start` to `end`; no second counts twice."""
+        if end > max(start, self._away_until):
+            self._recorder.away(max(start, self._away_until), end)
+            self._away_until = end
+
     def _notice(self, now: float) -> None:
         """See whether this process was away just now."""
         gone = now - self._seen - TICK
         if gone > STALL:
             start = self._seen + TICK
             if not self._paused:
-                self._recorder.away(start, now)
+                self._away(start, now)
             if gone > AWAY:
                 self._absences.append((start, now))
                 self._absences = [one for one in self._absences[-20:] if one[1] > now - 10 * self._deadline]
