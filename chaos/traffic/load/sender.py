@@ -99,12 +99,11 @@ class Sender:
         """Send nothing more, wait for what is under way, and keep all of it."""
         now = self.clock()
         self._notice(now)
-        self._send_due(now, most=self._most)
+        self._send_due(now)
+        self._leave_out(now)
         self._ending = True
         if self._timer is not None:
             self._timer.cancel()
-        while self._arrivals.due <= now:
-            self._drop(*self._arrivals.take(), "unsent")
         if self._tasks:
             await asyncio.wait(set(self._tasks), timeout=self._deadline + 5.0)
         for helper in self._helpers:
@@ -172,11 +171,9 @@ class Sender:
         else:
             self._arm()
 
-    def _send_due(self, now: float, *, most: int = AT_ONCE) -> None:
-        if self._arrivals.due < now - AWAY:  # it cannot keep up: what is that late is no measurement of the target any more
-            self._away(self._arrivals.due, now - AWAY)
-            self.counts["absent"] += self._arrivals.skip(now - AWAY)
-        for _ in range(most):
+    def _send_due(self, now: float) -> None:
+        self._leave_out(now - AWAY)  # it cannot keep up: what is that late is no measurement of the target any more
+        for _ in range(AT_ONCE):
             if self._arrivals.due > now or self._ending:
                 return
             at, which = self._arrivals.take()
@@ -187,6 +184,12 @@ class Sender:
             task = self._loop.create_task(self._send(which, at, stretch))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    def _leave_out(self, before: float) -> None:
+        """What was due `before`, and this process had no time for."""
+        if self._arrivals.due < before:
+            self._away(self._arrivals.due, before)
+            self.counts["absent"] += self._arrivals.skip(before)
 
     def _drop(self, at: float, which: int, why: str) -> None:
         order = self._requests.orders[which]
