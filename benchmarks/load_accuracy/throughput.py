@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from benchmarks.load_accuracy.compare import frozen
+from benchmarks.load_accuracy.compare import frozen, preferred
 from chaos.config import Target
 from chaos.histogram import merged
 from chaos.processes import Reaper
@@ -101,6 +101,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=1_600)
     parser.add_argument("--seconds", type=float, default=15)
     options = parser.parse_args()
+    print(f"run {preferred()}")
     most = [ours(options.rate, options.seconds, kept=kept) for kept in (False, True)]
     print(f"one core: {most[0]:.0f}/s on connections of their own, {most[1]:.0f}/s on kept ones (wanted: {WANTED})")
     with frozen(service=0, freeze=0) as (port, _):
