@@ -170,16 +170,6 @@ def doctor(given: str | None, sweep: bool) -> None:
 
 
 @cli.command()
-@click.option("--force", is_flag=True, help="overwrite a chaos.toml that is there")
-@click.argument("directory", type=click.Path(file_okay=False, path_type=Path), default=Path())
-def init(directory: Path, force: bool) -> None:
-    """Write a chaos.toml to start from."""
-    from chaos.about import write_template  # noqa: PLC0415
-
-    write_template(directory, force=force)
-
-
-@cli.command()
 @directory_argument
 @config_option
 @click.option("--json", "as_json", is_flag=True)

@@ -63,6 +63,7 @@ ONCE = {
     "schedule",
     "contract",
     "shadow",
+    "documents",
     *("cross", "life", "bouncer", "starting", "flapping", "replica"),  # these take long enough as it is
     "logs",
     "logs-fault",
