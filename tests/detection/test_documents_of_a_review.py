@@ -23,7 +23,7 @@ LINE = re.compile(r"^\$ (.+)$", re.MULTILINE)
 
 def declared(place, *, change=str):
     """The tiny target's chaos.toml with nine documents, filled in; the runbook changed."""
-    from tests.detection.conftest import TARGETS, with_environment  # noqa: PLC0415
+    from tests.detection.conftest import TARGETS, with_environment
 
     made = with_environment(TARGETS / "tiny" / "chaos.toml", place, {})
     made.write_text(made.read_text(encoding="utf-8") + '[documents]\ndirectory = "documents"\n', encoding="utf-8")
