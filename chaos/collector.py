@@ -298,12 +298,7 @@ class Collector:
 
     def _run(self) -> Run:
         target = self.config.target
-        absent = {
-            gate.id: f"no {_table(gate.needs)} in chaos.toml"
-            for gate in self.gates.values()
-            if gate.needs and not target.declares(gate.needs)
-        }
-        results = judge(self.findings, self.gates, absent=absent, waivers=dict(self.config.waivers))
+        results = judge(self.findings, self.gates, absent=absent(self.config, self.gates), waivers=dict(self.config.waivers))
         chosen = frozenset(self.request.settles) or selected_gates(self.request.only)
         last = verdict(results, self.gates, profile=self.request.profile, selected=chosen)
         if (self.error is not None or self.interrupted) and last is not Verdict.NO_GO:
@@ -330,6 +325,14 @@ class Collector:
             recovery_limit=target.database.recovery,
             cleanup=self.cleanup,
         )
+
+
+def absent(config: Config, gates: Mapping[str, Gate]) -> dict[str, str]:
+    """The gates that do not apply to the target of this chaos.toml, each with the reason."""
+    declares = config.target.declares
+    return {
+        gate.id: f"no {_table(gate.needs)} in chaos.toml" for gate in gates.values() if gate.needs and not declares(gate.needs)
+    }
 
 
 def _table(needs: str) -> str:

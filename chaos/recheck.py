@@ -6,8 +6,9 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from chaos import __version__
 from chaos.checks import judge as judge_history
-from chaos.collector import selected_gates
+from chaos.collector import absent, selected_gates
 from chaos.config import load
 from chaos.errors import UsageError
 from chaos.evidence import bundle
@@ -64,11 +65,22 @@ def _compare(before: Run, after: Run, directory: Path) -> None:
     )
 
 
-def rewrite(directory: Path) -> Path:
-    """Report, JUnit and evidence.json again from the store; the report's path."""
+def rewrite(directory: Path) -> tuple[Path, ...]:
+    """Report, scorecard, JUnit and evidence.json again from the store; the paths of what people read. `latest` stays as it is."""
     store = _store(directory)
-    bundle.write(directory, store.run(), store)
-    return directory / "report.html"
+    bundle.write(directory, store.run(), store, latest=False)
+    return directory / bundle.REPORT, directory / "scorecard.pdf", directory / "scorecard.html"
+
+
+def write_template(given: str | None, directory: Path) -> tuple[Path, Path]:
+    """The scorecard of this chaos.toml's targets, before any run: (PDF, page)."""
+    from chaos.evidence import scorecard  # noqa: PLC0415  (jinja2, typst)
+
+    config = load(config_path(given))
+    gates = load_gates(config.gates)
+    results = judge([], gates, absent=absent(config, gates), waivers=dict(config.waivers))
+    made = scorecard.blank(config.target.name, results, {gate.id: gate.title for gate in gates.values()}, version=__version__)
+    return scorecard.write(directory, made, name="scorecard-template")
 
 
 def _store(directory: Path) -> Store:

@@ -106,6 +106,21 @@ def _gate(gate: GateResult) -> GateRow:
     )
 
 
+def result_of(row: GateRow) -> GateResult:
+    """The inverse of what made the row."""
+    return GateResult(
+        id=row.id,
+        outcome=Outcome(row.verdict),
+        measured=row.measured,
+        threshold=row.threshold,
+        n=row.n,
+        bound=row.bound,
+        confidence=row.confidence,
+        reason=row.reason,
+        checks=tuple(row.checks),
+    )
+
+
 def _check(finding: Finding, run: Run) -> CheckRow:
     # only a gate can be waived: a check that says so has proven nothing
     outcome = Outcome.INCONCLUSIVE if finding.outcome is Outcome.WAIVED else finding.outcome
