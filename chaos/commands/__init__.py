@@ -11,4 +11,5 @@ COMMANDS = (
     "report",
     "rollback",
     "shadow",
+    "soc2",
 )
