@@ -36,7 +36,9 @@ class Gate(click.Group):
         try:
             return super().invoke(ctx)
         except ChaosError as error:
-            _die(f"chaos-gate: {error.render()}", error.exit_code)
+            from chaos.evidence.redact import redact  # noqa: PLC0415
+
+            _die(redact(f"chaos-gate: {error.render()}"), error.exit_code)
         except Defect as error:
             _die(error.render(), error.exit_code)
         except KeyboardInterrupt:
