@@ -90,29 +90,32 @@ def episodes(times: Sequence[float], *, apart: float = 60.0) -> list[int]:
     return sizes
 
 
-def clusters(blocks: Sequence[tuple[int, int]]) -> list[int]:
-    """The sizes of the episodes in (bad, n) of consecutive minutes: like `episodes`, where only counts by minute are known.
+def clusters(blocks: Sequence[tuple[int, int]]) -> tuple[list[int], int]:
+    """What (bad, n) of consecutive minutes hold: the sizes of the bursts, and how many failures came by themselves.
 
-    Neighbours are one episode where both are worse than usual: above the median rate by more than three standard deviations of a
-    Poisson count. Without that, a service with a few independent failures in every minute would have had one endless episode.
+    A minute is a burst where it is worse than usual: above the median rate by more than three standard deviations of a Poisson count;
+    neighbouring ones are one burst. Without that, a service with a few independent failures in every minute would have had one
+    endless episode. (`episodes` is for failures whose times are known.)
     """
     rates = sorted(bad / n for bad, n in blocks if n > 0)
     usual = rates[len(rates) // 2] if rates else 0.0
     sizes: list[int] = []
-    going_on = False
+    alone, going_on = 0, False
     for bad, n in blocks:
         mean = usual * n
         worse = bad > mean + 3 * math.sqrt(mean)
-        if bad and worse and going_on:
+        if worse and going_on:
             sizes[-1] += bad
-        elif bad:
+        elif worse:
             sizes.append(bad)
+        else:
+            alone += bad
         going_on = worse
-    return sizes
+    return sizes, alone
 
 
-def upper_of_episodes(sizes: Sequence[int], n: float, *, alpha: float = ALPHA) -> float:
-    """The largest rate of failures that come in episodes of these sizes, in `n` observations: as if a compound Poisson process.
+def upper_of_episodes(sizes: Sequence[int], n: float, *, alone: int = 0, alpha: float = ALPHA) -> float:
+    """The largest rate of failures that come in episodes of these sizes, and `alone`, in `n` observations: a compound Poisson process.
 
     The gamma interval of a weighted sum of Poisson counts (Fay and Feuer, Statistics in Medicine 16, 1997), each episode's weight its
     size. The weight of the episode that might have come as well is the largest one, and two mean sizes more: with few of them the
@@ -122,22 +125,22 @@ def upper_of_episodes(sizes: Sequence[int], n: float, *, alpha: float = ALPHA) -
         return 1.0
     from scipy.stats import gamma  # noqa: PLC0415
 
-    total, squares = sum(sizes), sum(one * one for one in sizes)
+    total, squares = alone + sum(sizes), alone + sum(one * one for one in sizes)
     largest = float(max(sizes, default=1))
-    weight = largest if largest == 1 else largest + 2 * total / len(sizes)
+    weight = largest if largest == 1 else largest + 2 * sum(sizes) / len(sizes)
     scale = (squares + weight**2) / (total + weight)
     return min(1.0, scale * float(gamma.ppf(1.0 - alpha, (total + weight) / scale)) / n)
 
 
-def wider(blocks: Sequence[tuple[int, int]], sizes: Sequence[int], *, alpha: float = ALPHA) -> float:
+def wider(blocks: Sequence[tuple[int, int]], sizes: Sequence[int], *, alone: int = 0, alpha: float = ALPHA) -> float:
     """The upper bound of a rate that may come in bursts: the wider of Clopper-Pearson on n/DEFF and the episodes' own.
 
-    `blocks` are (bad, n) of consecutive minutes, `sizes` those of `episodes` or `clusters`. Plain bounds covered 56 % on bursty failures
-    where 95 % were asked for (simulated: benchmarks/statistics_simulated.py).
+    `blocks` are (bad, n) of consecutive minutes, `sizes` those of `episodes` or `clusters`. Plain bounds covered 56 % on bursty
+    failures where 95 % were asked for (simulated: benchmarks/statistics_simulated.py).
     """
     bad, n = sum(one for one, _ in blocks), sum(one for _, one in blocks)
     deff = design_effect(blocks)
-    return max(upper(bad / deff, n / deff, alpha=alpha), upper_of_episodes(sizes, n, alpha=alpha))
+    return max(upper(bad / deff, n / deff, alpha=alpha), upper_of_episodes(sizes, n, alone=alone, alpha=alpha))
 
 
 def effective(blocks: Sequence[tuple[int, int]]) -> float:
@@ -148,7 +151,8 @@ def effective(blocks: Sequence[tuple[int, int]]) -> float:
     bad, n = sum(one for one, _ in blocks), sum(one for _, one in blocks)
     if bad == 0 or bad >= n:
         return 1.0
-    wanted = wider(blocks, clusters(blocks))
+    sizes, alone = clusters(blocks)
+    wanted = wider(blocks, sizes, alone=alone)
     low, high = 1.0, float(n)
     if upper(bad, n) >= wanted:
         return low

@@ -210,7 +210,9 @@ _NEEDS = re.compile(
 
 
 def lacks(gate: GateResult) -> str:
-    """What keeps a gate from being proven: 'needs 2,977 more handshakes, about 26 s at this rate', or the part of its reason that `observed` does not say."""
+    """What keeps a gate from being proven: 'needs 2,583 more handshakes, about 26 s at this rate', or the part of its reason that
+    `observed` does not say.
+    """
     if gate.outcome is not Outcome.INCONCLUSIVE:
         return ""
     if found := _NEEDS.search(gate.reason):

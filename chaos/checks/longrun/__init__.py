@@ -4,8 +4,8 @@
     for history in histories: account.feed(history)        # in order of time; what is no minute of a soak is passed over
     account.findings(), account.hours(), account.streak(), account.budget(), account.anomalies()
 
-What each gate holds against the hours is in docs/long-runs.md. Nothing is kept of a minute but counts: a few numbers a minute, a few dozen
-an hour, four histograms in all, whatever the rate.
+docs/long-runs.md has what each gate holds against the hours. Nothing is kept of a minute but counts: a few numbers a minute, a few
+dozen an hour, four histograms in all, whatever the rate.
 """
 
 from __future__ import annotations

@@ -113,7 +113,8 @@ class Account:
         seconds = 0.0
         over = dict.fromkeys(LATENCY, 0)
         for one in intervals:
-            hour.asked.setdefault(one.sample, Asked()).add(one)
+            if one.stratum == STEADY:
+                hour.asked.setdefault(one.sample, Asked()).add(one)
             if one.kind not in HEALTHY:
                 continue
             due = offered(one) - (one.dropped if slipped else 0)

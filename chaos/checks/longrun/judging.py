@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from chaos.checks.longrun import oddities
-from chaos.checks.longrun.tally import Rate
 from chaos.checks.longrun.trends import FEWEST, SIZES
 from chaos.hours import WANTED, Colour
 from chaos.model import Finding, Outcome
@@ -15,31 +15,22 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from chaos.checks.longrun.account import Account
+    from chaos.checks.longrun.tally import Rate
     from chaos.hours import Judged
 
 AVAILABILITY, BUDGET, HANDSHAKES = "rel.availability", "rel.error_budget", "sec.tls_handshake"
 LET_IN, REFUSED, DURABILITY, GO = "sec.unknown_host_2xx", "sec.unknown_host_400", "res.durability", "rep.go"
 EXPERIMENT = "soak"
+HEALTHY = "a healthy answer to every healthy request outside of faults; one that was dropped or never answered counts as bad"
 TOLD = 20  # anomalies that become findings; the account has all
 
 
 def findings(account: Account) -> tuple[Finding, ...]:
     """Those that the run has anything to say about; the streak and the trends always."""
     found = [*_rates(account), *_hosts(account), *_writes(account), _streak(account), _trends(account), *_told(account)]
-    return tuple(found)
-
-
-def _finding(account: Account, check: str, gate: str, outcome: Outcome, detail: str, **more: object) -> Finding:
     again = account.limits.rerun.replace("chaos-gate run", "chaos-gate soak", 1)
-    return Finding(
-        check=f"{EXPERIMENT}.{check}",
-        gate=gate,
-        outcome=outcome,
-        detail=detail,
-        experiment=EXPERIMENT,
-        rerun=f"{again} --hours {account.planned or WANTED:g} --seed {account.limits.seed}",
-        **more,  # type: ignore[arg-type]  (fields of Finding)
-    )
+    rerun = f"{again} --hours {account.planned or WANTED:g} --seed {account.limits.seed}"
+    return tuple(replace(one, check=f"{EXPERIMENT}.{one.check}", experiment=EXPERIMENT, rerun=rerun) for one in found)
 
 
 def _outcome(rate: Rate, limit: float, deff: float) -> Outcome:
@@ -52,30 +43,46 @@ def _rates(account: Account) -> Iterator[Finding]:
     rates, limits = account.rates, account.limits.rates
     if rate := rates.get(AVAILABILITY):
         deff = rate.deff
-        same = {"n": rate.n, "bad": rate.bad, "deff": deff, "seconds": rate.seconds}
-        expected = "a healthy answer to every healthy request outside of faults; one that was dropped or never answered counts as bad"
-        text = f"{rate.bad:,} of {rate.n:,} requests failed outside of faults{_bursts(deff)}{_beside(account)}"
-        yield _finding(
-            account, "availability", AVAILABILITY, _outcome(rate, limits[AVAILABILITY], deff), text, expected=expected, **same
+        text = f"{rate.bad:,} of {rate.n:,} requests failed outside of faults{_bursts(rate, deff)}{_beside(account)}"
+        yield Finding(
+            check="availability",
+            gate=AVAILABILITY,
+            outcome=_outcome(rate, limits[AVAILABILITY], deff),
+            detail=text,
+            expected=HEALTHY,
+            n=rate.n,
+            bad=rate.bad,
+            deff=deff,
+            seconds=rate.seconds,
         )
         budget = account.budget()
         month = budget.projected * limits[AVAILABILITY]
         text = (
             f"{budget.bad:,} failed requests are {budget.burned:.2%} of a month's error budget ({limits[AVAILABILITY]:.2%} of the "
-            f"{budget.projected:,.0f} requests that 30 days at this rate come to: {month:,.0f}); as a rate {budget.bad / budget.n:.4%}, "
-            f"and 5 % of the budget in 48 hours is {limits[BUDGET]:.3%}"
+            f"{budget.projected:,.0f} requests that 30 days at this rate come to: {month:,.0f}); as a rate that is "
+            f"{budget.bad / budget.n:.4%}, and 5 % of the budget in 48 hours is {limits[BUDGET]:.3%}"
         )
         outcome = _outcome(rate, limits[BUDGET], deff)
-        yield _finding(account, "budget", BUDGET, outcome, text, measured=budget.burned, expected=expected, **same)
+        yield Finding(
+            check="budget",
+            gate=BUDGET,
+            outcome=outcome,
+            detail=text,
+            measured=budget.burned,
+            expected=HEALTHY,
+            n=rate.n,
+            bad=rate.bad,
+            deff=deff,
+            seconds=rate.seconds,
+        )
     for name, gate, share in (("p95", "rel.p95", 0.95), ("p99", "rel.p99", 0.99)):
         yield from _latency(account, name, gate, share)
     if rate := rates.get(HANDSHAKES):
-        yield _finding(
-            account,
-            "handshakes",
-            HANDSHAKES,
-            Outcome.PASS,
-            f"{rate.bad:,} of {rate.n:,} handshakes failed in minutes in which nothing was broken",
+        yield Finding(
+            check="handshakes",
+            gate=HANDSHAKES,
+            outcome=Outcome.PASS,
+            detail=f"{rate.bad:,} of {rate.n:,} handshakes failed in minutes in which nothing was broken",
             n=rate.n,
             bad=rate.bad,
             deff=rate.deff,
@@ -84,8 +91,8 @@ def _rates(account: Account) -> Iterator[Finding]:
         )
 
 
-def _bursts(deff: float) -> str:
-    return f" (they hang together: as good as one in {deff:.1f} of them)" if deff > 1.05 else ""
+def _bursts(rate: Rate, deff: float) -> str:
+    return f", in bursts: they say as much as {rate.n / deff:,.0f} independent ones" if deff > 1.05 else ""
 
 
 def _beside(account: Account) -> str:
@@ -98,19 +105,27 @@ def _latency(account: Account, name: str, gate: str, share: float) -> Iterator[F
     if not limit:
         return
     expected = f"at most {account.limits.rates[gate]:.3g} of the reads above {limit * 1000:.0f} ms, outside of faults"
-    slipped = f"; {account.slipped} of {account.minutes} minutes are left out, in which the sender was late" if account.slipped else ""
+    slipped = (
+        f"; {account.slipped} of {account.minutes} records are left out, in which the sender was late" if account.slipped else ""
+    )
     rate = account.rates.get(gate)
     if rate is None:
         if account.slipped:
-            yield _finding(account, name, gate, Outcome.INCONCLUSIVE, f"no read can be judged{slipped}", expected=expected)
+            yield Finding(
+                check=name,
+                gate=gate,
+                outcome=Outcome.INCONCLUSIVE,
+                detail=f"no read can be judged{slipped}",
+                expected=expected,
+            )
         return
     deff, took = rate.deff, account.quantile(share)
-    yield _finding(
-        account,
-        name,
-        gate,
-        _outcome(rate, account.limits.rates[gate], deff),
-        f"{rate.bad:,} of {rate.n:,} reads took longer than {limit * 1000:.0f} ms; {name.upper()} was {took * 1000:.0f} ms{slipped}",
+    yield Finding(
+        check=name,
+        gate=gate,
+        outcome=_outcome(rate, account.limits.rates[gate], deff),
+        detail=f"{rate.bad:,} of {rate.n:,} reads took longer than {limit * 1000:.0f} ms; "
+        f"{name.upper()} was {took * 1000:.0f} ms{slipped}",
         n=rate.n,
         bad=rate.bad,
         deff=deff,
@@ -125,15 +140,23 @@ def _hosts(account: Account) -> Iterator[Finding]:
     if rate := account.rates.get(LET_IN):
         outcome = Outcome.FAIL if rate.bad else Outcome.PASS
         text = f"{rate.bad:,} of {rate.n:,} requests to unknown hosts were served"
-        yield _finding(account, "hosts.2xx", LET_IN, outcome, text, n=rate.n, bad=rate.bad, seconds=rate.seconds, expected="refused")
+        yield Finding(
+            check="hosts.2xx",
+            gate=LET_IN,
+            outcome=outcome,
+            detail=text,
+            n=rate.n,
+            bad=rate.bad,
+            seconds=rate.seconds,
+            expected="refused",
+        )
     if rate := account.rates.get(REFUSED):
         deff = rate.deff
-        yield _finding(
-            account,
-            "hosts.400",
-            REFUSED,
-            _outcome(rate, account.limits.rates[REFUSED], deff),
-            f"{rate.n - rate.bad:,} of {rate.n:,} refusals of unknown hosts were 400",
+        yield Finding(
+            check="hosts.400",
+            gate=REFUSED,
+            outcome=_outcome(rate, account.limits.rates[REFUSED], deff),
+            detail=f"{rate.n - rate.bad:,} of {rate.n:,} refusals of unknown hosts were 400",
             n=rate.n,
             bad=rate.bad,
             deff=deff,
@@ -148,12 +171,11 @@ def _writes(account: Account) -> Iterator[Finding]:
     lost, doubled = int(account.totals.get("writes.lost", 0)), int(account.totals.get("writes.doubled", 0))
     if not checked + lost + doubled:
         return
-    yield _finding(
-        account,
-        "writes",
-        DURABILITY,
-        Outcome.FAIL if lost + doubled else Outcome.PASS,
-        f"{checked:,} acknowledged writes looked up: {lost} lost, {doubled} applied twice",
+    yield Finding(
+        check="writes",
+        gate=DURABILITY,
+        outcome=Outcome.FAIL if lost + doubled else Outcome.PASS,
+        detail=f"{checked:,} acknowledged writes looked up: {lost} lost, {doubled} applied twice",
         n=max(checked, lost + doubled),
         bad=lost + doubled,
         expected="a write that was acknowledged is there, once (2xx means done: RFC 9110, 15.3)",
@@ -164,7 +186,9 @@ def _streak(account: Account) -> Finding:
     """48 consecutive green hours, and the whole window's upper bounds."""
     hours, counted = account.hours(), account.streak()
     worst = next((one for one in hours if one.colour is Colour.RED), None)
-    text = f"{counted.longest} of {WANTED} green hours in a row ({counted.green} green, {counted.grey} grey, {counted.red} red in all)"
+    text = (
+        f"{counted.longest} green hours in a row, {WANTED} wanted ({counted.green} green, {counted.grey} grey, {counted.red} red)"
+    )
     text += ", on a simulated clock" if account.compressed else ""
     if not counted.reached:
         outcome = Outcome.FAIL if worst else Outcome.INCONCLUSIVE
@@ -172,7 +196,14 @@ def _streak(account: Account) -> Finding:
     else:
         outcome, why = _whole(account)
     expected = f"{WANTED} consecutive green hours, and the whole run's upper bounds within their limits"
-    return _finding(account, "streak", GO, outcome, f"{text}{why}", measured=float(counted.longest), expected=expected)
+    return Finding(
+        check="streak",
+        gate=GO,
+        outcome=outcome,
+        detail=f"{text}{why}",
+        measured=float(counted.longest),
+        expected=expected,
+    )
 
 
 def _why(hours: tuple[Judged, ...], worst: Judged | None, missing: int) -> str:
@@ -203,17 +234,46 @@ def _trends(account: Account) -> Finding:
     expected = "memory, connections and latency come to rest: nothing grows by what would double it in a month"
     if leaks:
         text = "; ".join(one.detail for one in leaks)
-        return _finding(account, "leaks", GO, Outcome.FAIL, text, bad=len(leaks), n=len(known), expected=expected)
+        return Finding(
+            check="leaks",
+            gate=GO,
+            outcome=Outcome.FAIL,
+            detail=text,
+            bad=len(leaks),
+            n=len(known),
+            expected=expected,
+        )
     if not names:
-        text = f"leaks cannot be told from warming up and from a day's cycle in less than {FEWEST:.0f} hours after the first tenth"
-        return _finding(account, "leaks", GO, Outcome.INCONCLUSIVE, text, expected=expected)
+        text = (
+            f"leaks cannot be told from warming up and from a day's cycle in less than {FEWEST:.0f} hours after the first tenth"
+        )
+        return Finding(
+            check="leaks",
+            gate=GO,
+            outcome=Outcome.INCONCLUSIVE,
+            detail=text,
+            expected=expected,
+        )
     missing = [SIZES[name].title for name in SIZES if name not in known]
     text = f"none of these grows without end: {', '.join(names)}" + (f"; not observed: {', '.join(missing)}" if missing else "")
-    return _finding(account, "leaks", GO, Outcome.PASS, text, n=len(names), expected=expected)
+    return Finding(
+        check="leaks",
+        gate=GO,
+        outcome=Outcome.PASS,
+        detail=text,
+        n=len(names),
+        expected=expected,
+    )
 
 
 def _told(account: Account) -> Iterator[Finding]:
     """Hours that stick out: told, with a severity, and never counted."""
     for one in [one for one in account.anomalies() if not one.judged][:TOLD]:
         check = f"odd.{one.what.split()[0].lower()}.{one.hours[0]}"
-        yield _finding(account, check, GO, Outcome.NOT_APPLICABLE, f"{one.detail}; told, not judged", severity="info")
+        yield Finding(
+            check=check,
+            gate=GO,
+            outcome=Outcome.NOT_APPLICABLE,
+            detail=f"{one.detail}; told, not judged",
+            severity="info",
+        )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import TYPE_CHECKING
@@ -11,6 +10,8 @@ from typing import TYPE_CHECKING
 from chaos.checks.longrun.trends import SIZES, Point, Trend, trend
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from chaos.checks.longrun.tally import Hourly
 
 WARM = 0.1  # share of a run in which a service may warm up
@@ -67,10 +68,10 @@ def _leak(name: str, one: Trend) -> Anomaly:
     def said(value: float, more: int = 0) -> str:
         return f"{value / size.per:.{places + more}f}{unit}"
 
+    month = one.slope * 720 / one.level if one.level else math.inf
     detail = (
-        f"{size.title} grows by {said(one.slope, 1)} an hour: {said(one.growth)} and more in {one.hours:.0f} h, from {said(one.level)}; "
-        f"in 30 days that is {one.slope * 720 / one.level if one.level else math.inf:+.0%}. It does not slow down, "
-        "nor does it come back by the hour of the day"
+        f"{size.title} grows by {said(one.slope, 1)} an hour: {said(one.growth)} and more in {one.hours:.0f} h, from {said(one.level)} "
+        f"({month:+.0%} in 30 days). It does not slow down, and it does not follow the hour of the day"
     )
     return Anomaly("leak", name, detail, judged=True)
 
@@ -122,7 +123,9 @@ def _odd(hours: Sequence[Hourly]) -> list[Anomaly]:
         spread = 1.4826 * median(abs(value - usual) for _, (value, _) in known)
         far = [(one, (value - usual) / math.hypot(spread, error)) for one, (value, error) in known]
         told += [
-            Anomaly("hour", what, f"{_worth(one, what)} in hour {one.number}, far above the other hours (z = {z:.0f})", (one.number,))
+            Anomaly(
+                "hour", what, f"{_worth(one, what)} in hour {one.number}, far above the other hours (z = {z:.0f})", (one.number,)
+            )
             for one, z in sorted((each for each in far if each[1] > ODD), key=lambda each: -each[1])[:TOLD]
         ]
     return told
@@ -131,6 +134,10 @@ def _odd(hours: Sequence[Hourly]) -> list[Anomaly]:
 def _worth(hour: Hourly, what: str) -> str:
     if what == "P95 latency":
         return f"P95 latency of {hour.p95 * 1000:.0f} ms"
-    choose = {"4xx answers": _statuses("clients"), "5xx answers": _statuses("servers"), "requests without an answer": _statuses("none")}
+    choose = {
+        "4xx answers": _statuses("clients"),
+        "5xx answers": _statuses("servers"),
+        "requests without an answer": _statuses("none"),
+    }
     count, n = choose.get(what, _strangers)(hour)
     return f"{count:,} {what} to {n:,} requests"

@@ -9,8 +9,8 @@ where all of these agree, after the warm-up (the first tenth of the run, at leas
 - a trend that Mann and Kendall would call one (Mann, Econometrica 13, 1945), z > 3;
 - and the *least* of these estimates of growth over the window is of practical size (`SIZES`).
 
-How often this accuses a healthy service, and which leaks it sees, is simulated: benchmarks/leaks_simulated.py. The slope that is told is
-that of Theil and Sen (Sen, JASA 63, 1968).
+How often this accuses a healthy service, and which leaks it sees, is simulated: benchmarks/leaks_simulated.py. The slope that is told
+is that of Theil and Sen (Sen, JASA 63, 1968).
 """
 
 from __future__ import annotations
