@@ -88,7 +88,7 @@ def test_error_budget():
 
 def test_bursts_of_minutes():
     assert st.clusters([(0, 600)] * 5) == ([], 0)
-    assert st.clusters([(0, 600), (30, 600), (12, 600), (0, 600), (7, 600)]) == ([42, 7], 0)
+    assert st.clusters([(0, 600), (30, 600), (12, 600), (0, 600), (7, 600), (0, 600)]) == ([42, 7], 0)
     assert st.clusters([(6, 600)] * 9 + [(90, 600)]) == ([90], 54)  # six a minute is what is usual here
 
 
