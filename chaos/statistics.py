@@ -98,7 +98,7 @@ def clusters(blocks: Sequence[tuple[int, int]]) -> tuple[list[int], int]:
     endless episode. (`episodes` is for failures whose times are known.)
     """
     rates = sorted(bad / n for bad, n in blocks if n > 0)
-    usual = rates[len(rates) // 2] if rates else 0.0
+    usual = rates[(len(rates) - 1) // 2] if rates else 0.0
     sizes: list[int] = []
     alone, going_on = 0, False
     for bad, n in blocks:
