@@ -32,6 +32,8 @@ RULES = {
     "demonstrated": "Every check of it has to pass, and there has to be at least one.",
     "rate": "The share of bad observations, over all checks together, with a one-sided 95 % Clopper-Pearson bound: "
     "FAIL when the lower bound breaks the limit, PASS when the upper bound keeps it, else INCONCLUSIVE.",
+    "budget": "As a rate (its limit is what the share of a month's budget is as an error rate over 48 hours); and what a soak really "
+    "burned of the budget of 30 days must not be above the share itself.",
     "worst_class": "As a rate, for each class of input by itself; the worst class decides.",
     "duration": "Every repetition within the limit.",
 }

@@ -187,6 +187,7 @@ def limits_for(config: Config, gates: Mapping[str, Gate], *, seed: int, given: s
         policy=dict(config.policy),
         accepted=accepted.known(config.path),
         seconds={gate.id: gate.seconds for gate in gates.values() if gate.seconds},
+        rates={gate.id: gate.limit for gate in gates.values() if gate.rule in {"rate", "budget", "worst_class"}},
         retention=gates["sec.logs"].limit,
         rerun=f"chaos-gate run -c {given}" if given else "chaos-gate run",
         seed=seed,
