@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from chaos.checks import Limits
     from chaos.terminal import Screen
 
+TOLD = ("CHAOS_RUN", "CHAOS_RUN_DIR", "CHAOS_EVIDENCE", "CHAOS_SEED", "CHAOS_RUNNER", "CHAOS_BACKEND")  # to the workers of a run
+
 
 @dataclass(kw_only=True)
 class Request:
@@ -79,6 +81,8 @@ class Collector:
     error: ChaosError | None = None
     cleanup: str = ""
     broke: bool = False  # whether anything was
+    called: str = ""  # the target's name in the evidence, where it is not chaos.toml's
+    notes: list[str] = field(default_factory=list)  # what has to be said beside the verdict, whatever it is
     interrupted: bool = False
     _reaper: Reaper | None = None
 
@@ -145,7 +149,7 @@ class Collector:
         if self._reaper is not None:
             self._reaper.close()
             self._reaper = None
-        for name in ("CHAOS_RUN", "CHAOS_RUN_DIR", "CHAOS_EVIDENCE", "CHAOS_SEED", "CHAOS_RUNNER", "CHAOS_BACKEND"):
+        for name in TOLD:
             os.environ.pop(name, None)
 
     # -- pytest's hooks ---------------------------------------------------------------------------------------------------------
@@ -296,21 +300,26 @@ class Collector:
         if left.open:
             self.error = ledger.dirty(path, left)
 
-    def _run(self) -> Run:
-        target = self.config.target
-        absent = {
+    @property
+    def absent(self) -> dict[str, str]:
+        """Gates that do not apply to this target, with why."""
+        return {
             gate.id: f"no {_table(gate.needs)} in chaos.toml"
             for gate in self.gates.values()
-            if gate.needs and not target.declares(gate.needs)
+            if gate.needs and not self.config.target.declares(gate.needs)
         }
-        results = judge(self.findings, self.gates, absent=absent, waivers=dict(self.config.waivers))
+
+    def _run(self) -> Run:
+        target = self.config.target
+        results = judge(self.findings, self.gates, absent=self.absent, waivers=dict(self.config.waivers))
         chosen = frozenset(self.request.settles) or selected_gates(self.request.only)
         last = verdict(results, self.gates, profile=self.request.profile, selected=chosen)
         if (self.error is not None or self.interrupted) and last is not Verdict.NO_GO:
             last = Verdict.INCONCLUSIVE
         return Run(
             version=__version__,
-            target=target.name,
+            target=self.called or target.name,
+            notes=tuple(self.notes),
             profile=self.request.profile,
             seed=self.seed,
             verdict=last,

@@ -44,6 +44,7 @@ TOP = {
     "campaign",
     "collector",
     "session",
+    "soak",
     "pytest_plugin",
     "about",
     "doctor",
