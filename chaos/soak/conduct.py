@@ -26,7 +26,7 @@ from chaos.soak.tally import intervals
 
 if TYPE_CHECKING:
     from chaos.cases import Case
-    from chaos.model import History, Interval, Window
+    from chaos.model import History, Interval, Operation, Window
     from chaos.soak.clock import Clock
     from chaos.soak.keeping import Keeping
     from chaos.soak.plan import Planned, Round
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 LOOK = 0.5  # s between two looks at whether everything still lives
 BEFORE = 1.0  # s for which the load pauses before a fault: what is under way is answered by then
 GENTLE = 0.25  # share of its rate that the load goes at while a round of the suite has the machine as well
+EDGE = 0.05  # s by which the stretch of a fault laps over the load's own, which it stands in for
 PRIMED = 16  # windows that are remembered, to be told with the minutes that they overlap
 
 
@@ -52,7 +53,6 @@ class Conductor:
     exits: int = 0  # how often the target ended by itself
     windows: deque[Window] = field(default_factory=lambda: deque(maxlen=PRIMED))
     _extra: list[Interval] = field(default_factory=list)
-    _starts: int = 0
     _session: object = None
 
     # -- from the start to the end ------------------------------------------------------------------------------------------------
@@ -63,7 +63,8 @@ class Conductor:
         faults = deque(one for one in plan.faults if self._ahead(one.at, _name(one)))
         rounds = deque(one for one in plan.rounds if name(one) not in self.done)
         self.gauges = Gauges(self.keeping.campaign.rig)
-        self._begin()
+        self.sender = self._sender()
+        self.sender.start()
         try:
             while (at := self.clock.now()) < plan.end:
                 self._look()
@@ -75,6 +76,7 @@ class Conductor:
                     self._keep()
                 soon = [plan.end, self._next(), *(plan.started + queue[0].at for queue in (faults, rounds) if queue)]
                 self.clock.pause(min(soon), most=LOOK)
+            self._keep()
         finally:
             self._end()
 
@@ -86,15 +88,12 @@ class Conductor:
         plan = self.keeping.plan
         return plan.started + ((self.last - plan.started + 1e-3) // plan.every + 1) * plan.every
 
-    def _begin(self) -> None:
-        """Load on the target as it is now; again, where it was started anew meanwhile."""
+    def _sender(self) -> Sender:
+        """Load on the target as it is now."""
         campaign = self.keeping.campaign
         self._session = campaign.rig.driver.session
-        self._starts += 1
-        directory = campaign.run_dir / f"load-{self._starts}"
-        directory.mkdir()
-        self.sender = load.begin(self.keeping.plan, campaign, campaign.seed + self._starts, directory)
-        self.sender.start()
+        directory = campaign.run_dir / "load"
+        return load.made(load.orders(self.keeping.plan, campaign), campaign, directory)
 
     def _end(self) -> None:
         """The load, the round that is on, and the last minute, as far as it came."""
@@ -126,10 +125,11 @@ class Conductor:
     # -- minutes ------------------------------------------------------------------------------------------------------------------
 
     def _keep(self, *, last: bool = False) -> None:
-        """One more minute: what the load completed, what the gauges show, what was broken."""
+        """One more minute: what the load completed, what the gauges show, what was broken. The last one is what is still to be told."""
         clock, plan = self.clock, self.keeping.plan
-        seen, failed = self.sender.take()
-        gauges = () if last else self.gauges.take()
+        seen, some = self.sender.take()
+        gauges = () if last else self.gauges.take([one for one in some if one.ok])
+        failed = [one for one in some if not one.ok]
         if self.exits:
             gauges += (Gauge(at=now(), name="target.exits", value=float(self.exits)),)
             self.exits = 0
@@ -162,38 +162,40 @@ class Conductor:
             return
         keeping.view.breaks(case)
         self.clock.real()
+        begun = now()
         self.sender.rate(0.0)
         self.sender.mark("fault")
         try:
             time.sleep(BEFORE)
-            self._prove(case)
+            asked = self._prove(case)
             keeping.campaign.rig.healthy_or_restarted()
+            # Who asks now are the experiment's clients: this stretch is theirs, and covers what the load left out.
+            self._extra += intervals(asked, begun - EDGE, now() - begun + 2 * EDGE, limits=self._limits())
         finally:
             keeping.view.breaks(None)
-            if keeping.campaign.rig.driver.session is not self._session:
-                self._renew()
+            self._renew()
             self.sender.mark("steady")
             self.sender.rate(self._rate())
             self.clock.fast()
 
     def _renew(self) -> None:
-        """The target was started anew: other ports perhaps, other tokens. What the old sender saw is kept first."""
-        self.sender.stop()
-        self._keep(last=True)
-        self._begin()
+        """Load on the target as it is now, where it was started anew: on other ports perhaps, with another log-in."""
+        campaign = self.keeping.campaign
+        if campaign.rig.driver.session is not self._session:
+            self._session = campaign.rig.driver.session
+            self.sender.change(load.orders(self.keeping.plan, campaign))
 
     def _rate(self) -> float:
         return self.keeping.plan.rate * (GENTLE if self.running is not None else 1.0)
 
-    def _prove(self, case: Case) -> None:
-        """Its findings count as in every run. A check that crashed is unknown, never a pass, and no end of a soak."""
+    def _prove(self, case: Case) -> tuple[Operation, ...]:
+        """What was asked meanwhile. Its findings count as in every run; a check that crashed is unknown, and no end of a soak."""
         recorded: list[History] = []
 
         def moved(history: History) -> History:
             recorded.append(history)
             return self.clock.history(history)
 
-        begun = now()
         try:
             found = self.keeping.campaign.prove(case, moved)
         except ChaosError:
@@ -204,9 +206,8 @@ class Conductor:
             found = (_finding(case, Outcome.INCONCLUSIVE, told),)
             self.keeping.campaign.add(found)
         self.keeping.view.found(found)
-        for history in recorded:
-            self.windows += history.windows
-            self._extra += intervals(history.operations, begun, now() - begun, limits=self._limits())
+        self.windows += [window for history in recorded for window in history.windows]
+        return tuple(one for history in recorded for one in history.operations)
 
     def _limits(self) -> tuple[float, ...]:
         return tuple(sorted(set(self.keeping.campaign.collector.limits.seconds.values())))

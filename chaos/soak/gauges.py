@@ -20,8 +20,9 @@ from chaos.model import Gauge, now
 from chaos.soak.writes import Sampled, Seen
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
+    from chaos.model import Operation
     from chaos.rig import Rig
 
 DAY = 86_400.0
@@ -43,13 +44,12 @@ class Gauges:
     def __post_init__(self) -> None:
         self.writes = Sampled(self.rig.driver, self.rig.once, self.rig.seed)
 
-    def take(self, *, writes: bool = True) -> tuple[Gauge, ...]:
-        """Each with the real moment at which it was seen. Without `writes`, none is sent or looked up."""
+    def take(self, acknowledged: Iterable[Operation]) -> tuple[Gauge, ...]:
+        """Each with the real moment at which it was seen. Of the writes that were `acknowledged` some are looked up, now and later."""
         found = {**self._process(), **self._sessions(), **self._handshakes(), **self._certificate()}
-        if writes:
-            self.seen = self.writes.look()
-            if self.seen.checked:
-                found |= {f"writes.{name}": float(getattr(self.seen, name)) for name in ("checked", "lost", "doubled")}
+        self.seen = self.writes.look(acknowledged)
+        if self.seen.checked:
+            found |= {f"writes.{name}": float(getattr(self.seen, name)) for name in ("checked", "lost", "doubled")}
         found["runner.memory"] = float(psutil.Process().memory_info().rss)
         at = now()
         return tuple(Gauge(at=at, name=name, value=value) for name, value in found.items())

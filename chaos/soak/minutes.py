@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 from chaos.evidence.store import SEGMENTS, Store
+from chaos.histogram import merged
 from chaos.model import History
 from chaos.soak.plan import MINUTE
 
@@ -51,9 +52,26 @@ class Minute:
             ),
             operations=sampled(self.failed),
             facts=facts | plan.facts() | {"failed": str(len(self.failed))},
-            intervals=self.intervals,
+            intervals=slim(self.intervals),
             gauges=self.gauges,
         )
+
+
+def slim(seen: Iterable[Interval]) -> tuple[Interval, ...]:
+    """The send lag is the sender's, and no route's: of each stretch it is kept once, with the first of its routes."""
+    lags: dict[tuple[float, float, str, str], list[str]] = {}
+    every = tuple(seen)
+    for one in every:
+        lags.setdefault(_stretch(one), []).append(one.lag)
+    kept = []
+    for one in every:
+        texts = lags.pop(_stretch(one), [])
+        kept.append(replace(one, lag=merged(texts).text() if len(texts) > 1 else texts[0] if texts else ""))
+    return tuple(kept)
+
+
+def _stretch(one: Interval) -> tuple[float, float, str, str]:
+    return one.started, one.seconds, one.stratum, one.machine
 
 
 def sampled(failed: Iterable[Operation]) -> tuple[Operation, ...]:

@@ -6,7 +6,6 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 
 from chaos.errors import UsageError
-from chaos.model import now
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,6 +13,7 @@ if TYPE_CHECKING:
     from chaos.campaign import Campaign
     from chaos.model import Interval, Operation
     from chaos.soak.plan import Plan
+    from chaos.traffic.load import LoadPlan
 
 
 class Sender(Protocol):
@@ -31,8 +31,11 @@ class Sender(Protocol):
     def rate(self, per_second: float) -> None:
         """From now on so many; 0 pauses."""
 
+    def change(self, plan: LoadPlan) -> None:
+        """From now on other requests."""
+
     def take(self) -> tuple[tuple[Interval, ...], tuple[Operation, ...]]:
-        """What was completed since the last time, each once: stretches, and a few of the failed requests in them."""
+        """What was completed since the last time, each once: stretches, and a few of the failed requests and acknowledged writes."""
 
     def check(self) -> None:
         """PartFailed when it has died."""
@@ -48,21 +51,25 @@ def distributed() -> None:
         )
 
 
-def begin(plan: Plan, campaign: Campaign, seed: int, directory: Path) -> Sender:
+def orders(plan: Plan, campaign: Campaign) -> LoadPlan:
     """Load on the campaign's target, as it is now: its address, and what `prepare` saved."""
-    from chaos.traffic.load import Load, LoadPlan  # noqa: PLC0415  (only a real soak sends anything)
+    from chaos.traffic.load import LoadPlan  # noqa: PLC0415  (only a real soak sends anything)
 
     rig = campaign.rig
-    limits = sorted(set(campaign.collector.limits.seconds.values()))
-    orders = LoadPlan(
+    return LoadPlan(
         target=campaign.config.target,
         base_url=rig.target.base_url,
         rate=plan.rate,
         values=dict(rig.driver.session.values),
         headers=dict(rig.driver.session.extra_headers),
-        seed=seed,
+        seed=campaign.seed,
         every=plan.every / plan.factor,
-        origin=now(),
-        limits=tuple(limits),
+        limits=tuple(sorted(set(campaign.collector.limits.seconds.values()))),
     )
-    return Load(orders, reaper=rig.reaper, directory=directory)
+
+
+def made(what: LoadPlan, campaign: Campaign, directory: Path) -> Sender:
+    """One sender on this machine, not started."""
+    from chaos.traffic.load import Load  # noqa: PLC0415
+
+    return Load(what, reaper=campaign.rig.reaper, directory=directory)

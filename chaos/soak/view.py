@@ -207,16 +207,18 @@ class View:
         """The live line: hour, streak, rate, P95, what is broken, time left."""
         self._painted = time.monotonic()
         now = self.snapshot
-        parts = [
-            f"hour {min(now.elapsed, self.plan.hours):.2f} of {self.plan.hours:g}",
-            f"streak {now.streak}",
-            f"{self.plan.rate:g}/s",
-        ]
+        plan = self.plan
+        parts = [_place(min(now.elapsed, plan.hours), plan.hours), f"streak {now.streak}", f"{plan.rate:g}/s"]
         parts += [f"P95 {words.duration(now.hour_p95)}"] if now.hour_p95 is not None else []
         parts += [now.now] if now.now != "nothing is broken" else []
         left = (self.plan.hours - now.elapsed) * HOUR / self.plan.factor
         mark = f"{int(now.elapsed)} {int(20 * now.elapsed / self.plan.hours)} {now.now}"
         self.screen.going("soak", " \N{MIDDLE DOT} ".join(parts), max(0.0, left) if not self.plan.model else None, mark=mark)
+
+
+def _place(elapsed: float, planned: float) -> str:
+    """'hour 3.25 of 72', 'minute 1.5 of 3'."""
+    return f"minute {elapsed * 60:.1f} of {planned * 60:g}" if planned < 1 else f"hour {elapsed:.2f} of {planned:g}"
 
 
 def _strata(counts: Counter[str]) -> set[str]:

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 from chaos.model import Kind, Operation
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from chaos.traffic.driver import Driver
 
-SENT = 2  # writes of each kind a minute
+TAKEN = 4  # of each kind that are remembered a minute
 LOOKED_UP = 8  # of each kind a minute
 KEPT = 48  # of each kind that are remembered: the newest half, and a thinned choice of all before
 
@@ -65,23 +65,20 @@ class Sampled:
     kept: dict[str, list[Operation]] = field(default_factory=dict)
     looks: int = 0
 
-    def look(self) -> Seen:
-        """Send a few, look up some of all; nothing where the target has no write that can be read back."""
+    def look(self, acknowledged: Iterable[Operation]) -> Seen:
+        """Remember some of these, look up some of all; nothing where the target has no write that can be read back."""
         self.looks += 1
         dice = random.Random(f"{self.seed}:{self.looks}")  # noqa: S311  (a sample, no secret)
-        chosen: list[Operation] = []
-        for sample in self.driver.samples[Kind.WRITE]:
-            if self.once.get(sample.key, 0) < 1:
-                continue
-            kept = self.kept.setdefault(sample.key, [])
-            chosen += self._chosen(kept, dice)
-            sent = [self.driver.once(sample) for _ in range(SENT)]
-            kept += [one for one in sent if one.ok]
-            chosen += kept[-1:]
+        new: dict[str, list[Operation]] = {}
+        for one in acknowledged:
+            if one.kind is Kind.WRITE and self.once.get(one.sample, 0) > 0:
+                new.setdefault(one.sample, []).append(one)
+        for sample, these in new.items():
+            kept = self.kept.setdefault(sample, [])
+            kept += sorted(dice.sample(these, min(TAKEN, len(these))), key=lambda one: one.finished)
             self._thin(kept, dice)
-        if not chosen:
-            return Seen()
-        shown = {key: one for key, one in self.driver.read_back(chosen).items() if one.occurrences >= 0}
+        chosen = [one for kept in self.kept.values() for one in self._chosen(kept, dice)]
+        shown = {key: one for key, one in self.driver.read_back(chosen).items() if one.occurrences >= 0} if chosen else {}
         seen = judged(chosen, shown, self.once)
         wrong = {one.unique for one in seen.examples}
         for kept in self.kept.values():  # each counts once
