@@ -9,5 +9,6 @@ COMMANDS = (
     "export",
     "report",
     "rollback",
+    "shadow",
     "soak",
 )
