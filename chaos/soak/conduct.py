@@ -7,6 +7,8 @@ ask, each waiting for its answer, and that is what the stratum 'fault' holds.
 
 from __future__ import annotations
 
+import math
+import random
 import time
 import traceback
 from collections import deque
@@ -16,8 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chaos.cases import BY_ID
+from chaos.environments.abort import FEWEST
 from chaos.errors import ChaosError
-from chaos.model import Finding, Gauge, Outcome, now
+from chaos.experiment.private import known, marked
+from chaos.model import Finding, Gauge, Kind, Outcome, now
 from chaos.soak import sender as load
 from chaos.soak.gauges import Gauges
 from chaos.soak.minutes import Minute, number
@@ -118,9 +122,20 @@ class Conductor:
             rig.restart()
             self._renew()
         self.sender.check()
+        self._probe()
         if self.running is not None and self.running.ended():
             self._round_over(self.running.stop())
         self.keeping.view.tick(self.clock.now())
+
+    def _probe(self) -> None:
+        """Where an abort condition is about requests: enough of them in its time, which the load's own minutes are too long for."""
+        rig = self.keeping.campaign.rig
+        conditions = rig.config.environment.abort
+        reads = rig.driver.samples[Kind.READ]
+        if conditions is None or not reads or (conditions.error_rate is None and conditions.latency is None):
+            return
+        for _ in range(math.ceil(1.5 * FEWEST * LOOK / conditions.over)):
+            rig.driver.ask(random.choice(reads), name="probe")  # noqa: S311  (any will do)
 
     # -- minutes ------------------------------------------------------------------------------------------------------------------
 
@@ -142,7 +157,7 @@ class Conductor:
                 finished=max(ends, self.last),
                 intervals=clock.intervals((*seen, *extra)),
                 gauges=clock.gauges(gauges),
-                failed=clock.operations((*failed, *self.gauges.seen.examples)),
+                failed=clock.operations(marked((*failed, *self.gauges.seen.examples), known(self.keeping.campaign.rig))),
                 windows=clock.windows(self.windows),
             )
         )

@@ -6,12 +6,14 @@ Only what can be seen of this target: a gauge that cannot is absent, and says no
 from __future__ import annotations
 
 import contextlib
+import ssl
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import psutil
 import psycopg
+from cryptography import x509
 
 from chaos.checks.handshakes import completed
 from chaos.export import certificates
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 DAY = 86_400.0
 LOOKS = 3600.0  # s between two looks at the certificate
+REMEMBERED = 300.0  # s: longer than any abort condition looks back, or an experiment's own traffic
 YOUNG = 2.0  # s in which a handshake may still be under way
 
 
@@ -98,18 +101,24 @@ class Gauges:
         return broken + [(start - 0.2, end) for start, end in self.rig.posed[-4:]]
 
     def _certificate(self) -> dict[str, float]:
-        """Days until what the database presents ends."""
-        if not self.rig.ours:
-            return {}
+        """Days until what the database presents ends, where it is ours; else what the target itself presents."""
         if time.monotonic() - self._looked > LOOKS:
             self._looked = time.monotonic()
             with contextlib.suppress(OSError, ValueError):
-                self._ends = certificates.of_server(f"127.0.0.1:{self.rig.environment.postgres.port}")[0].not_after
+                self._ends = self._ending()
         return {"certificate.days": (self._ends - time.time()) / DAY} if self._ends else {}
+
+    def _ending(self) -> float:
+        if self.rig.ours:
+            return certificates.of_server(f"127.0.0.1:{self.rig.environment.postgres.port}")[0].not_after
+        if not self.rig.target.base_url.startswith("https://"):
+            return 0.0
+        shown = ssl.get_server_certificate(self.rig.target.address, timeout=5.0)
+        return x509.load_pem_x509_certificate(shown.encode()).not_valid_after_utc.timestamp()
 
     def forget(self) -> None:
         """What is in the evidence already need not be remembered: a soak of days must not grow."""
-        before = min(self._until, self.rig.driver.recorder.taken) - 1.0
+        before = min(self._until, now() - REMEMBERED)
         self.rig.driver.recorder.forget(before)
         if self.rig.ours:
             self.rig.path.forget(before)

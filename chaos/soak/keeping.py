@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from chaos.checks import judge
 from chaos.evidence.store import SEGMENTS, Segment
 from chaos.model import now
 
@@ -33,7 +34,7 @@ class Keeping:
     def minute(self, minute: Minute) -> None:
         """One minute, whole or not at all."""
         history = minute.history(self.plan)
-        self.campaign.record(history)
+        self.campaign.record(history, judge(history, self.campaign.collector.limits))
         self.seen(history)
 
     def seen(self, history: History) -> None:

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "soak"
 FAMILY = "soak"
-FAILED_KEPT = 12  # failed operations a minute that are kept whole: counts are in the intervals, these are to look at
-BODY_KEPT = 512  # characters of each one's answer
+FAILED_KEPT = 8  # failed operations a minute that are kept whole: counts are in the intervals, these are to look at
 STARTED, FINISHED = "started", "finished"  # phases in a segment: the load begins; nothing follows
 
 
@@ -80,7 +79,7 @@ def sampled(failed: Iterable[Operation]) -> tuple[Operation, ...]:
     kinds = {(one.sample, one.status, one.error): one for one in reversed(every)}
     first = list(kinds.values())[::-1][:FAILED_KEPT]
     chosen = first + [one for one in every if all(one is not each for each in first)][: FAILED_KEPT - len(first)]
-    return tuple(replace(one, body=one.body[:BODY_KEPT]) for one in sorted(chosen, key=lambda one: one.planned or one.started))
+    return tuple(sorted(chosen, key=lambda one: one.planned or one.started))
 
 
 def number(plan: Plan, at: float) -> int:
