@@ -49,8 +49,8 @@ class Run:
     command line as it was given, `only` its --only, separated by spaces. `environment_error` is the sentence and remedy of an
     environment error that ended the run ('' when none did). `titles` replace the gates' own (gates.toml). `recovery_limit` is
     [target.database].recovery in seconds (0.0: unknown). `selected` are the gates that a run narrowed by --only has to prove
-    (empty: all). `notes` are sentences that belong beside the verdict ('compressed: ...'). `cleanup` sums up the ledger of faults ('31 of 31 faults healed'; '': there is none). `recordings` gives the
-    histories, and is the one field that is not kept with the rest.
+    (empty: all). `notes` are sentences that belong beside the verdict ('compressed: ...'). `cleanup` sums up the ledger of faults ('31
+    of 31 faults healed'; '': there is none). `recordings` gives the histories, and is the one field that is not kept with the rest.
     """
 
     version: str
