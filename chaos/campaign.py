@@ -95,10 +95,14 @@ class Campaign:
         self.segment.add(found)
         self.collector.findings += found
 
-    def prove(self, case: Case) -> tuple[Finding, ...]:
-        """Run one case of the catalogue on the rig, judge and keep it. What is raised ends the run."""
+    def prove(self, case: Case, moved: Callable[[History], History] | None = None) -> tuple[Finding, ...]:
+        """Run one case of the catalogue on the rig, judge and keep it. What is raised ends the run.
+
+        `moved` is applied to what was recorded before anything is made of it: a run whose clock is not the real one puts it there.
+        """
         history = experiment.run(self.rig, case)
         self.rig.check_parts()
+        history = moved(history) if moved is not None else history
         findings = judge(history, self.collector.limits)
         self.record(history, findings)
         return findings
@@ -112,17 +116,20 @@ class Campaign:
             self.segment.close()
 
 
-def execute(request: Request, work: Callable[[Campaign], None], *, name: str, as_json: bool) -> int:
-    """Everything between the command line and the exit code of a long run; see this module's first words."""
+def execute(request: Request, work: Callable[[Campaign], None], *, name: str, as_json: bool, parts: bool = True) -> int:
+    """Everything between the command line and the exit code of a long run; see this module's first words.
+
+    Without `parts` nothing is fetched or built: no rig will be asked for.
+    """
     screen = Screen(sys.stderr if as_json else sys.stdout)
     collector = prepared(request, screen)
 
     def whole() -> None:
         header(collector, screen)
-        get_parts(collector, screen)
-        campaign = Campaign(
-            name, collector, screen, Segment(collector.directory / SEGMENTS / f"{name}.sqlite", secrets=collector.secrets)
-        )
+        if parts:
+            get_parts(collector, screen)
+        segment = Segment(collector.directory / SEGMENTS / f"{name}.sqlite", secrets=collector.secrets)
+        campaign = Campaign(name, collector, screen, segment)
         try:
             work(campaign)
         finally:

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     from chaos.checks import Limits
     from chaos.terminal import Screen
 
+TOLD = ("CHAOS_RUN", "CHAOS_RUN_DIR", "CHAOS_EVIDENCE", "CHAOS_SEED", "CHAOS_RUNNER", "CHAOS_BACKEND")  # to the workers of a run
+
 
 @dataclass(kw_only=True)
 class Request:
@@ -81,6 +83,8 @@ class Collector:
     error: ChaosError | None = None
     cleanup: str = ""
     broke: bool = False  # whether anything was
+    called: str = ""  # the target's name in the evidence, where it is not chaos.toml's
+    notes: list[str] = field(default_factory=list)  # what has to be said beside the verdict, whatever it is
     interrupted: bool = False
     _reaper: Reaper | None = None
 
@@ -152,7 +156,7 @@ class Collector:
         if self._reaper is not None:
             self._reaper.close()
             self._reaper = None
-        for name in ("CHAOS_RUN", "CHAOS_RUN_DIR", "CHAOS_EVIDENCE", "CHAOS_SEED", "CHAOS_RUNNER", "CHAOS_BACKEND"):
+        for name in TOLD:
             os.environ.pop(name, None)
 
     # -- pytest's hooks ---------------------------------------------------------------------------------------------------------
@@ -312,7 +316,8 @@ class Collector:
             last = Verdict.INCONCLUSIVE
         return Run(
             version=__version__,
-            target=target.name,
+            target=self.called or target.name,
+            notes=tuple(self.notes),
             profile=self.request.profile,
             seed=self.seed,
             verdict=last,

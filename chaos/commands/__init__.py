@@ -11,5 +11,6 @@ COMMANDS = (
     "report",
     "rollback",
     "shadow",
+    "soak",
     "soc2",
 )

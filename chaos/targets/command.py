@@ -130,6 +130,11 @@ class CommandTarget:
         """Scheme, host and port; no slash at the end."""
         return f"http://{_LOOPBACK[self._host]}:{self.values['port']}"
 
+    @property
+    def pid(self) -> int | None:
+        """Of its first process, while it runs here; None where it runs in a container."""
+        return getattr(self._process, "pid", None) if self.target.image is None else None
+
     # -- its life -------------------------------------------------------------------------------------------------------------
 
     def prepare_database(self) -> None:

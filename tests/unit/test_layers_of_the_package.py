@@ -45,6 +45,7 @@ TOP = {
     "campaign",
     "collector",
     "session",
+    "soak",
     "pytest_plugin",
     "about",
     "doctor",
