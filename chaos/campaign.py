@@ -120,6 +120,7 @@ def execute(request: Request, work: Callable[[Campaign], None], *, name: str, as
     def whole() -> None:
         header(collector, screen)
         get_parts(collector, screen)
+        collector.fix()
         campaign = Campaign(name, collector, screen, Segment(collector.directory / SEGMENTS / f"{name}.sqlite"))
         try:
             work(campaign)

@@ -6,6 +6,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from chaos import attestation
 from chaos.checks import judge as judge_history
 from chaos.collector import selected_gates
 from chaos.config import load
@@ -68,6 +69,8 @@ def rewrite(directory: Path) -> Path:
     """Report, JUnit and evidence.json again from the store; the report's path."""
     store = _store(directory)
     bundle.write(directory, store.run(), store)
+    store.close()
+    attestation.reseal(directory)
     return directory / "report.html"
 
 

@@ -6,7 +6,9 @@ A command says what it takes and hands it on; what it needs is imported when it 
 from __future__ import annotations
 
 COMMANDS = (
+    "attest",
     "export",
     "report",
     "rollback",
+    "verify",
 )
