@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 GATE, CHECK = "rep.attestation", "attestation"
 EXPECTED = (
-    "every record is chained to the one before it and to the policy that was fixed before the start, and a verifier that shares no code "
-    "with the judging side comes to the same numbers (docs/attestation.md)"
+    "every record is chained to the one before it and to the policy that was fixed before the start, and a verifier that shares no "
+    "code with the judging side comes to the same numbers (docs/attestation.md)"
 )
 
 

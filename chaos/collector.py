@@ -146,7 +146,7 @@ class Collector:
         )
 
     def fix(self, experiments: Iterable[tuple[str, int]] = ()) -> None:
-        """Write policy.json, before anything is broken. `experiments`: what will be run, and how often. Raises UsageError when resumed."""
+        """Write policy.json, before anything is broken. `experiments`: what, and how often. Raises UsageError when resumed."""
         self.fixed = True
         made = policy.compose(
             run=self.run_id,

@@ -24,9 +24,10 @@ def command(directory: Path, key: Path | None) -> None:
     """
     from chaos import attestation  # noqa: PLC0415
     from chaos.evidence import bundle, signing  # noqa: PLC0415
+    from chaos.evidence.statement import ATTESTATION  # noqa: PLC0415
 
     by = signing.signer(key) if key is not None else attestation.key()
     place = bundle.resolve(directory) or directory
     attestation.seal(place, by)
     told = f"signed by key {by.public_key.keyid}" if by is not None else "unsigned: integrity only, no origin"
-    click.echo(f"{place / attestation.ATTESTATION}: {told}")
+    click.echo(f"{place / ATTESTATION}: {told}")

@@ -16,9 +16,9 @@ from chaos.commands.options import directory_argument
 @click.option("--key", type=click.Path(path_type=Path), metavar="PUBLIC", help="the signer's public key, or certificate, in PEM")
 @click.option("--json", "as_json", is_flag=True, help="the result as JSON on stdout")
 def command(directory: Path, key: Path | None, as_json: bool) -> None:
-    """Check evidence without trust in whoever made it: signature, files, hash chain, and every number recomputed from the raw rows.
+    """Check evidence without trust in whoever made it: signature, files, hash chain, and every number recomputed.
 
-    Exit: 0 it verifies, 1 it does not (what and where is said), 2 usage, 4 environment. Needs no network, and nothing but the directory.
+    Exit: 0 it verifies, 1 it does not (what and where is said), 2 usage, 4 environment. Needs no network, only the directory.
     """
     from chaos import verify  # noqa: PLC0415
     from chaos.errors import EnvironmentFault, UsageError  # noqa: PLC0415
@@ -40,13 +40,14 @@ def command(directory: Path, key: Path | None, as_json: bool) -> None:
     sys.exit(1 if report.problems else 0)
 
 
-def _table(gates: dict[str, str]) -> str:
+def _table(gates: dict[str, tuple[int, int]]) -> str:
     """How far down each gate was recomputed: no more is claimed than was done."""
-    lines = []
-    for kind, words in (
-        ("raw", "counts made again from the raw rows"),
-        ("findings", "recomputed from the findings of its checks"),
-    ):
-        names = [name for name, found in gates.items() if found == kind]
-        lines += [f"{words}: {', '.join(names)}"] if names else []
-    return "".join(f"{line}\n" for line in lines)
+    whole = [name for name, (raw, of) in gates.items() if raw == of]
+    partly = [f"{name} ({raw} of {of})" for name, (raw, of) in gates.items() if 0 < raw < of]
+    findings = [name for name, (raw, _) in gates.items() if not raw]
+    told = (
+        ("from the raw rows", whole),
+        ("some findings from the raw rows, the others as they were found", partly),
+        ("from the findings of the checks, as they were found", findings),
+    )
+    return "".join(f"recomputed {how}: {', '.join(names)}\n" for how, names in told if names)

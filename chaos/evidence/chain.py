@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from chaos.evidence.rows import PARTS, TABLES
@@ -18,6 +17,7 @@ from chaos.model import now
 
 if TYPE_CHECKING:
     import sqlite3
+    from collections.abc import Callable, Iterable, Mapping
     from pathlib import Path
 
 FORM = 1  # of the canonical form; policy.json names it

@@ -36,12 +36,12 @@ FIXED = ("tool", "target", "gates", "overrides", "waivers", "policy", "limits", 
 _PRIVATE = {"env", "headers", "form", "json", "body", "save"}
 _PLACEHOLDER = re.compile(r"\{[a-z_:]+\}")
 
-# Any: JSON
 Json = Any
+"""What `json` reads."""
 
 
 def hidden(value: Json, *, private: bool = False) -> Json:
-    """A configuration without its secrets: in environments, headers and bodies only placeholders stay, elsewhere what looks harmless."""
+    """A configuration without its secrets: of environments, headers and bodies only placeholders stay, elsewhere what is harmless."""
     if isinstance(value, Mapping):
         return {str(key): hidden(item, private=private or key in _PRIVATE) for key, item in value.items()}
     if isinstance(value, list | tuple):
@@ -139,7 +139,7 @@ def read(directory: Path) -> dict[str, Json] | None:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
         if found["schema_version"] != SCHEMA_VERSION:
-            raise ValueError(f"schema_version {found['schema_version']}")
+            raise ValueError(f"schema_version {found['schema_version']}")  # noqa: TRY301  (one message for all that is wrong with it)
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise UsageError(
             f"this is no policy of this version: {error}", remedy="name a directory that `chaos-gate run` wrote", where=str(path)

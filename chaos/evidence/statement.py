@@ -28,8 +28,8 @@ if TYPE_CHECKING:
 
 ATTESTATION = "attestation.json"
 SCHEMA_VERSION: Literal[1] = 1
-STATEMENT = "https://in-toto.io/Statement/v1"
-PREDICATE = "https://in-toto.io/attestation/test-result/v0.1"
+STATEMENT: Literal["https://in-toto.io/Statement/v1"] = "https://in-toto.io/Statement/v1"
+PREDICATE: Literal["https://in-toto.io/attestation/test-result/v0.1"] = "https://in-toto.io/attestation/test-result/v0.1"
 RESULTS = {Verdict.GO: "PASSED", Verdict.CLEAR: "PASSED", Verdict.NO_GO: "FAILED", Verdict.INCONCLUSIVE: "WARNED"}
 
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -180,7 +180,7 @@ class Predicate(_Model):
 class Statement(_Model):
     """The payload of the DSSE envelope."""
 
-    type_: Annotated[Literal["https://in-toto.io/Statement/v1"], Field(alias="_type")]
+    type_: Annotated[Literal["https://in-toto.io/Statement/v1"], Field(serialization_alias="_type")]
     subject: list[Subject]
     predicateType: Literal["https://in-toto.io/attestation/test-result/v0.1"]  # noqa: N815
     predicate: Predicate
@@ -210,7 +210,7 @@ def statement(directory: Path, run: Run, store: Store, policy: Mapping[str, Any]
     }
     fixed = Sha256(sha256=sha256(directory / POLICY))
     made = Statement(
-        _type=STATEMENT,
+        type_=STATEMENT,
         subject=subjects(directory),
         predicateType=PREDICATE,
         predicate=Predicate(
@@ -311,7 +311,10 @@ def _deviations(run: Run, store: Store, sick: Sequence[str], faults: Sequence[Ma
 
 def json_schema() -> str:
     """The JSON Schema of the statement (draft 2020-12), as it stands in docs/attestation.schema.json."""
-    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **Statement.model_json_schema(by_alias=True)}
+    schema = {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Statement.model_json_schema(mode="serialization", by_alias=True),
+    }
     return json.dumps(schema, indent=2) + "\n"
 
 

@@ -1,7 +1,7 @@
-"""`chaos-gate verify`: is a bundle what it says, whoever made it? Needs no trust in them, nor in the code that judged.
+"""`chaos-gate verify`: is a bundle what it says, whoever made it? Needs no trust in them, nor in what judged.
 
-Nothing of this package imports another module of ours (a test keeps it so). It knows the documents: docs/attestation.md (the hash chain,
-policy.json, the statement), docs/evidence.md (the store, evidence.json), the gates' rules and their sources. Steps, in order:
+Nothing of this package imports another module of ours (a test keeps it so). It knows the documents: docs/attestation.md (the hash
+chain, policy.json, the statement), docs/evidence.md (the store, evidence.json), the gates' rules and their sources. In order:
 
     signature   attestation.json: a DSSE envelope around an in-toto Statement, signed by the key that was given
     files       every file has the digest that the statement says; none is missing, none is there beside
@@ -18,6 +18,7 @@ from __future__ import annotations
 import hashlib
 import sqlite3
 import tempfile
+from collections import Counter
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,8 +26,8 @@ from typing import TYPE_CHECKING, Any
 from chaos.verify import envelope, shown
 from chaos.verify.envelope import ATTESTATION, KeyUnusable
 from chaos.verify.gates import OWN, Gate, judge, verdict
-from chaos.verify.records import Database, parsed, readable, segments
 from chaos.verify.recording import Seen, read
+from chaos.verify.records import Database, parsed, readable, segments
 from chaos.verify.result import Problem, Report, Step, same
 
 if TYPE_CHECKING:
@@ -52,7 +53,11 @@ def verify(directory: Path, key: Path | None = None) -> Report:
         if seen is None:
             return report
         try:
-            _judged(directory, statement, policy, digest, seen, meta, report)
+            whole = _whole(policy, digest, seen, meta)
+            _coverage(directory, policy, seen, report.step("coverage"))
+            _judged(directory, whole, meta, report)
+            if statement is not None:
+                _predicate(statement["predicate"], whole, report)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
             report.step("reading").wrong(
                 str(directory), f"something is not of the form that it must have: {type(error).__name__}: {error}"
@@ -79,7 +84,7 @@ def _files(directory: Path, statement: Mapping[str, Any] | None, step: Step) -> 
     for index, one in enumerate(statement["subject"]):
         try:
             if set(one) != {"name", "digest"} or set(one["digest"]) != {"sha256"} or one["name"] in named:
-                raise ValueError("its members are others, or it stands twice")
+                raise ValueError("its members are others, or it stands twice")  # noqa: TRY301  (told below)
             named[str(one["name"])] = str(one["digest"]["sha256"])
         except (TypeError, KeyError, ValueError) as error:
             step.wrong(f"{ATTESTATION}, subject[{index}]", str(error))
@@ -111,7 +116,7 @@ def _policy(directory: Path, statement: Mapping[str, Any] | None, step: Step) ->
         digest = _sha256(directory / POLICY)
         found = envelope.strict(directory / POLICY)
         if not isinstance(found, dict) or set(found) != MEMBERS or found["schema_version"] != 1 or found["record"]["form"] != 1:
-            raise ValueError("its members, or its version, are others")
+            raise ValueError("its members, or its version, are others")  # noqa: TRY301  (told below)
     except FileNotFoundError:
         step.wrong(POLICY, "is not there: nothing says by what this run was to be judged")
         return None, ""
@@ -152,7 +157,7 @@ def _recorded(
         store = stack.enter_context(closing(Database(directory / STORE, name=STORE, tables=tables)))
         originals = _originals(directory, tables, stack)
         store.integrity(chain)
-        seen = read([store], policy, digest, chain, counts, originals)
+        seen = read([store], policy, digest, chain=chain, counts=counts, originals=originals)
         meta = store.meta()
     except (sqlite3.Error, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         chain.wrong(STORE, f"cannot be read: {error}")
@@ -160,7 +165,7 @@ def _recorded(
     report.steps.append(counts)
     links = sum(one.number for one in seen.heads.values())
     chain.said = f"{links:,} links of {len(seen.heads)} segments, {sum(seen.rows.values()):,} rows, none outside"
-    counts.said = f"counts of {len(seen.raw)} gates made again from them"
+    counts.said = f"{seen.raw.total():,} findings counted again from them"
     return seen, meta
 
 
@@ -188,47 +193,37 @@ def _of_segments(directory: Path, policy: Mapping[str, Any], digest: str, report
             databases[-1].integrity(chain)
         except sqlite3.Error as error:
             chain.wrong(f"segments/{path.name}", f"cannot be read: {error}")
-    return read(databases, policy, digest, chain, counts, {})
+    return read(databases, policy, digest, chain=chain, counts=counts, originals={})
 
 
-def _judged(
-    directory: Path,
-    statement: Mapping[str, Any] | None,
-    policy: Mapping[str, Any],
-    digest: str,
-    seen: Seen,
-    meta: Mapping[str, str],
-    report: Report,
-) -> None:
-    _coverage(directory, policy, seen, report.step("coverage"))
+def _whole(policy: Mapping[str, Any], digest: str, seen: Seen, meta: Mapping[str, str]) -> shown.Whole:
+    gates = judge(seen.findings, policy)
+    last = verdict(gates, policy, ended=bool(seen.ended))
     run = parsed(meta.get("run")) or {}
+    return shown.Whole(policy, digest, seen, gates, last, run, parsed(meta.get("damaged")))
+
+
+def _judged(directory: Path, whole: shown.Whole, meta: Mapping[str, str], report: Report) -> None:
+    seen, run, gates, last = whole.seen, whole.run, whole.gates, whole.last
     step = report.step("gates")
     if set(meta) != {"schema_version", "run", "damaged"}:
         step.wrong(f"{STORE}, table meta", f"holds {', '.join(sorted(meta))}")
-    gates = judge(seen.findings, policy)
-    last = verdict(gates, policy, ended=bool(seen.ended))
     report.verdict = last
-    report.gates = {one.id: "raw" if one.id in seen.raw else "findings" for one in gates if one.verdict != "not_applicable"}
+    judged = Counter(one["gate"] for one in seen.findings if one["outcome"] != "not_applicable")
+    report.gates = {one.id: (min(seen.raw[one.id], judged[one.id]), judged[one.id]) for one in gates if judged[one.id]}
     step.expect(f"{STORE}, meta, run, verdict", run.get("verdict"), last)
     for one, row in zip(gates, run.get("gates", []), strict=False):
         wanted = (one.id, one.verdict, one.n)
         step.expect(f"{STORE}, meta, run, gates, {one.id}", (row.get("id"), row.get("outcome"), row.get("n")), wanted)
     try:
-        shown.evidence(envelope.strict(directory / EVIDENCE), gates, last, seen, policy, run, step)
+        shown.evidence(envelope.strict(directory / EVIDENCE), whole, step)
     except (OSError, ValueError) as error:
         step.wrong(EVIDENCE, f"cannot be read: {error}")
     step.said = f"{len(gates)} recomputed, verdict {last}"
-    if statement is not None:
-        _predicate(
-            statement["predicate"],
-            shown.predicate(gates, last, seen, policy, digest, run, parsed(meta.get("damaged"))),
-            run,
-            report,
-        )
 
 
-def _predicate(found: Any, wanted: dict[str, Any], run: Mapping[str, Any], report: Report) -> None:
-    step = report.step("statement")
+def _predicate(found: Any, whole: shown.Whole, report: Report) -> None:
+    step, wanted, run = report.step("statement"), shown.predicate(whole), whole.run
     ours = dict(found.get("chaosgate_run", {}))
     for name in ("started", "finished"):
         if not abs(shown.seconds(ours.pop(name, None)) - run.get(name, 0.0)) <= 0.001:
@@ -254,7 +249,8 @@ def _coverage(directory: Path, policy: Mapping[str, Any], seen: Seen, step: Step
         if _sha256(directory / name) != wanted:
             step.wrong(name, "is not the plan that was chained before the first record")
     sick = sum(bool(control) for _, control in seen.controls)
-    step.said = f"{len(policy['experiments'])} experiments planned, {len(seen.controls)} histories, {sick} sick controls, {len(seen.faults)} faults"
+    planned = f"{len(policy['experiments'])} experiments planned, {len(seen.controls)} histories"
+    step.said = f"{planned}, {sick} sick controls, {len(seen.faults)} faults"
 
 
 __all__ = ["OWN", "Gate", "KeyUnusable", "Problem", "Report", "recorded", "same", "verify"]

@@ -15,7 +15,10 @@ OPEN = -1.0  # of `measured`: the rows do not decide it (None means that nothing
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """Of one check. `outcome` is '' and `bad` None where the rows do not decide them; `least`: at least so many are bad."""
+    """Of one check. `outcome` is '' and `bad` None where the rows do not decide them.
+
+    `least`: at least so many are bad; `most`: `n` may be as much.
+    """
 
     check: str
     n: int
@@ -24,11 +27,12 @@ class Expected:
     deff: float | None = None
     outcome: str = ""
     least: int | None = None
+    most: int = 0
     required: bool = True
 
     def values(self, found: Row, *, vacuous: bool) -> Iterator[tuple[str, object]]:
         """(column, what it must hold). `vacuous`: a fault did not take effect, which leaves a pass inconclusive."""
-        yield "n", self.n
+        yield "n", max(self.n, min(found["n"], self.most))
         if self.bad is not None:
             yield "bad", self.bad
         if self.least is not None:

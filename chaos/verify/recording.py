@@ -33,7 +33,7 @@ class Seen:
     heard: Counter[str] = field(default_factory=Counter)
     spans: dict[float, tuple[float, float]] = field(default_factory=dict)
     phases: list[tuple[float, str]] = field(default_factory=list)
-    raw: set[str] = field(default_factory=set)
+    raw: Counter[str] = field(default_factory=Counter)
     intervals: list[Row] = field(default_factory=list)
     gauges: list[Row] = field(default_factory=list)
     first: float = float("inf")
@@ -52,7 +52,7 @@ class Seen:
 
 
 def read(
-    databases: Iterable[Database], policy: Policy, digest: str, chain: Step, counts: Step, originals: dict[str, Database]
+    databases: Iterable[Database], policy: Policy, digest: str, *, chain: Step, counts: Step, originals: dict[str, Database]
 ) -> Seen:
     """All of it. `chain` and `counts` take what does not hold; `originals` are the segments that are there, to find a change in."""
     seen = Seen()
@@ -65,7 +65,7 @@ def read(
                     chain.wrong(f"{database.name}, {record.name}", where)
             _gather(record, seen)
             if record.history is not None:
-                seen.raw |= raw.compare(record, policy, counts, database.name)
+                seen.raw.update(raw.compare(record, policy, counts, database.name))
         walk.finish(database.counts(), chain)
         seen.heads |= walk.heads
         seen.histories |= walk.histories

@@ -35,11 +35,11 @@ class Step:
 
 @dataclass(slots=True)
 class Report:
-    """Of one bundle. `gates`: gate -> 'raw' or 'findings', as far down as it was recomputed; `notes` are no problems."""
+    """Of one bundle. `gates`: gate -> (findings counted again from raw rows, findings); `notes` are no problems."""
 
     steps: list[Step] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    gates: dict[str, str] = field(default_factory=dict)
+    gates: dict[str, tuple[int, int]] = field(default_factory=dict)
     origin: str = ""
     verdict: str = ""
 
@@ -64,7 +64,7 @@ class Report:
             "problems": [
                 {"step": step.name, "where": one.where, "what": one.what} for step in self.steps for one in step.problems
             ],
-            "gates": self.gates,
+            "gates": {name: {"from_rows": raw, "findings": of} for name, (raw, of) in self.gates.items()},
             "notes": self.notes,
         }
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from chaos.verify.expected import Expected
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
     from chaos.verify.gates import Policy
     from chaos.verify.records import Record, Row
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from chaos.verify.expected import Expected
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from chaos.verify.gates import Policy
     from chaos.verify.records import Record, Row
 
@@ -43,7 +44,7 @@ def _wrong(record: Record, shown: dict[str, Row]) -> int:
         bad += seen["occurrences"] > once
         bad += unique not in done and _client_error(write) and seen["occurrences"] > 0
     struck = min((one["injected"] for one in record.tables["window"]), default=0.0)
-    return bad + sum(
+    stale = sum(
         one["kind"] == "read_back"
         and one["occurrences"] == 0
         and one["unique"] in done
@@ -52,6 +53,7 @@ def _wrong(record: Record, shown: dict[str, Row]) -> int:
         and one["started"] > max(struck, done[one["unique"]] + SETTLED)
         for one in operations
     )
+    return int(bad + stale)
 
 
 def _emptied(record: Record) -> int:

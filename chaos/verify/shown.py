@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,11 @@ from chaos.verify.gates import as_json_number
 from chaos.verify.result import same
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
     from chaos.verify.gates import Gate, Policy
-    from chaos.verify.records import Row
     from chaos.verify.recording import Seen
+    from chaos.verify.records import Row
     from chaos.verify.result import Step
 
 HIDDEN = "***"
@@ -22,8 +24,21 @@ RESULTS = {"GO": "PASSED", "CLEAR": "PASSED", "NO-GO": "FAILED", "INCONCLUSIVE":
 EVIDENCE = "evidence.json"
 SLACK = 1.0  # s
 
-# Any: JSON
 Json = Any
+"""What `json` reads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A bundle as recomputed. `run` is the run's own record in the store, which holds what no row does (times, reasons)."""
+
+    policy: Policy
+    digest: str
+    seen: Seen
+    gates: Sequence[Gate]
+    last: str
+    run: Json
+    damaged: Json
 
 
 def differences(found: Json, wanted: Json, where: str) -> Iterator[tuple[str, Json, Json]]:
@@ -64,8 +79,9 @@ def seconds(text: object) -> float:
         return float("nan")
 
 
-def evidence(found: Json, gates: Sequence[Gate], last: str, seen: Seen, policy: Policy, run: Json, step: Step) -> None:
-    """evidence.json. `run` is the run's own record in the store, which holds what no row does (times, reasons)."""
+def evidence(found: Json, whole: Whole, step: Step) -> None:
+    """evidence.json."""
+    policy, gates, run = whole.policy, whole.gates, whole.run
     if not isinstance(found, dict):
         step.wrong(EVIDENCE, "is no object")
         return
@@ -73,7 +89,7 @@ def evidence(found: Json, gates: Sequence[Gate], last: str, seen: Seen, policy: 
     kept = {one.get("id"): one for one in run.get("gates", [])}
     wanted = {
         "schema_version": 1,
-        "verdict": last,
+        "verdict": whole.last,
         "scope": "soak" if policy["profile"] == "soak" else "smoke",
         **{name: policy[name] for name in ("profile", "target")},
         "seed": run.get("seed"),
@@ -91,23 +107,19 @@ def evidence(found: Json, gates: Sequence[Gate], last: str, seen: Seen, policy: 
         ],
     }
     rows = found.get("gates", [])
-    told(
-        step,
-        EVIDENCE,
-        {**_without(found, ("checks", "started", "finished")), "gates": [_without(one, ("reason", "checks")) for one in rows]},
-        wanted,
-    )
+    plain = [_without(one, ("reason", "checks")) for one in rows]
+    told(step, EVIDENCE, {**_without(found, ("checks", "started", "finished")), "gates": plain}, wanted)
     for one, row in zip(gates, rows, strict=False):
         where = f"{EVIDENCE}, gates, {one.id}"
         step.expect(f"{where}, checks", sorted(row.get("checks", [])), sorted(one.checks))
         reason = kept.get(one.id, {}).get("reason", "")
         if not covers(str(row.get("reason")), reason):
             step.expect(f"{where}, reason", row.get("reason"), reason)
-    _checks(found.get("checks", []), seen.findings, step)
+    _checks(found.get("checks", []), whole.seen.findings, step)
     for name in ("started", "finished"):
         if not abs(seconds(found.get(name)) - run.get(name, 0.0)) <= 0.001:
             step.wrong(f"{EVIDENCE}, {name}", f"is {found.get(name)!r}, the store's own record says otherwise")
-    _times(found, seen, policy, step)
+    _times(found, whole.seen, policy, step)
 
 
 def _times(found: Json, seen: Seen, policy: Policy, step: Step) -> None:
@@ -149,16 +161,14 @@ def _key(check: object, gate: object, outcome: object, took: object) -> tuple[ob
 
 
 def _said(row: Json, one: Row) -> bool:
-    again = one["rerun"] or row.get("rerun", "")
-    return all(
-        covers(str(row.get(name)), text) for name, text in (("detail", one["detail"]), ("fault", one["fault"]), ("rerun", again))
-    )
+    words = (("detail", one["detail"]), ("fault", one["fault"]), ("rerun", one["rerun"] or row.get("rerun", "")))
+    return all(covers(str(row.get(name)), text) for name, text in words)
 
 
-def predicate(
-    gates: Sequence[Gate], last: str, seen: Seen, policy: Policy, digest: str, run: Json, damaged: Json
-) -> dict[str, Json]:
+def predicate(whole: Whole) -> dict[str, Json]:
     """The predicate that the statement must have."""
+    gates, last, seen, policy, run = whole.gates, whole.last, whole.seen, whole.policy, whole.run
+    digest, damaged = whole.digest, whole.damaged
     rules = {one["id"]: one for one in policy["gates"]}
     scope = "soak" if policy["profile"] == "soak" else "smoke"
     planned = policy["experiments"]
