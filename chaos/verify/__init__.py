@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 STORE, POLICY, EVIDENCE = "evidence.sqlite", "policy.json", "evidence.json"
+FORM = (KeyError, TypeError, ValueError, AttributeError, IndexError, ArithmeticError)  # what reading something malformed ends in
 MEMBERS = {
     "schema_version", "run", "tool", "fixed", "target", "profile", "seed", "command", "selected", "gates", "due", "not_applicable",
     "overrides", "waivers", "policy", "limits", "host_rows", "experiments", "plan", "configuration", "record",
@@ -43,26 +44,29 @@ MEMBERS = {
 def verify(directory: Path, key: Path | None = None) -> Report:
     """Everything of a bundle, from its directory alone. `key` is a public key, or a certificate, in PEM. Raises KeyUnusable."""
     report = Report()
+    try:
+        _all(directory, key, report)
+    except FORM as error:
+        where = f"{directory.name}: {report.steps[-1].name if report.steps else 'reading'}"
+        report.step("form").wrong(where, f"something is not of the form that it must have ({type(error).__name__}: {error})")
+    return report
+
+
+def _all(directory: Path, key: Path | None, report: Report) -> None:
     statement = envelope.opened(directory, key, report)
     _files(directory, statement, report.step("files"))
     policy, digest = _policy(directory, statement, report.step("policy"))
     if policy is None:
-        return report
+        return
     with ExitStack() as stack:
         seen, meta = _recorded(directory, policy, digest, report, stack)
         if seen is None:
-            return report
-        try:
-            whole = _whole(policy, digest, seen, meta)
-            _coverage(directory, policy, seen, report.step("coverage"))
-            _judged(directory, whole, meta, report)
-            if statement is not None:
-                _predicate(statement["predicate"], whole, report)
-        except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-            report.step("reading").wrong(
-                str(directory), f"something is not of the form that it must have: {type(error).__name__}: {error}"
-            )
-    return report
+            return
+        whole = _whole(policy, digest, seen, meta)
+        _coverage(directory, policy, seen, report.step("coverage"))
+        _judged(directory, whole, meta, report)
+        if statement is not None:
+            _predicate(statement["predicate"], whole, report)
 
 
 def recorded(directory: Path) -> tuple[Report, list[Gate], int]:
@@ -159,7 +163,7 @@ def _recorded(
         store.integrity(chain)
         seen = read([store], policy, digest, chain=chain, counts=counts, originals=originals)
         meta = store.meta()
-    except (sqlite3.Error, KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+    except (sqlite3.Error, *FORM) as error:
         chain.wrong(STORE, f"cannot be read: {error}")
         return None, {}
     report.steps.append(counts)
@@ -208,6 +212,7 @@ def _judged(directory: Path, whole: shown.Whole, meta: Mapping[str, str], report
     step = report.step("gates")
     if set(meta) != {"schema_version", "run", "damaged"}:
         step.wrong(f"{STORE}, table meta", f"holds {', '.join(sorted(meta))}")
+    step.expect(f"{STORE}, table meta, schema_version", meta.get("schema_version"), "1")
     report.verdict = last
     judged = Counter(one["gate"] for one in seen.findings if one["outcome"] != "not_applicable")
     report.gates = {one.id: (min(seen.raw[one.id], judged[one.id]), judged[one.id]) for one in gates if judged[one.id]}

@@ -33,6 +33,8 @@ def opened(directory: Path, key: Path | None, report: Report) -> dict[str, Any] 
     public = _public(key) if key is not None else None
     try:
         envelope = strict(directory / ATTESTATION)
+        if (directory / ATTESTATION).read_text(encoding="utf-8") != json.dumps(envelope, indent=1) + "\n":
+            step.wrong(ATTESTATION, "is not written as it has to be: one member a line, one space deep, a line feed at its end")
         payload = base64.b64decode(envelope["payload"], validate=True)
         kind, signatures = envelope["payloadType"], envelope["signatures"]
         if set(envelope) != {"payload", "payloadType", "signatures"} or kind != TYPE or not isinstance(signatures, list):

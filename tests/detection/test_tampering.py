@@ -1,0 +1,64 @@
+"""Evidence that somebody changed does not verify, and what they changed is named: a real bundle, mutated in every way that we know."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
+
+from chaos import verify
+from tests.detection import tampering
+
+ONLY = ("network.refused.pooled", "C1.reconnect")
+
+
+def keys(directory):
+    """(private, public) files of a fresh key."""
+    key = Ed25519PrivateKey.generate()
+    private, public = directory / "key.pem", directory / "public.pem"
+    private.touch(mode=0o600)
+    private.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    return private, public
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory):
+    """(bundle, public key) of a real run that signed at its end, as a pipeline's does."""
+    place = tmp_path_factory.mktemp("attested")
+    private, public = keys(place)
+    command = [sys.executable, "-m", "chaos", "run", "--seed", "1", "-n", "1"]
+    command += [f"--evidence={place / 'bundle'}", *(f"--only={name}" for name in ONLY)]
+    done = subprocess.run(
+        command, env={**os.environ, "CHAOS_SIGNING_KEY": str(private)}, capture_output=True, text=True, timeout=180, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return place / "bundle", public
+
+
+def test_each_change_is_caught_and_named(real, tmp_path):
+    bundle, public = real
+    whole = verify.verify(bundle, public)
+    assert not whole.problems, whole.as_text()
+    assert "which was given" in whole.origin
+    missed, unnamed, kinds, begun = [], [], Counter(), time.monotonic()
+    for number, mutation in enumerate(tampering.mutations(bundle)):
+        directory = tampering.tampered(bundle, mutation, tmp_path / str(number))
+        report = verify.verify(directory, public)
+        kinds[mutation.name.split(":")[0].split(".")[0]] += 1
+        if not report.problems:
+            missed.append(mutation.name)
+        # a digest that is another only says which file: what in it, the other steps say
+        places = [f"{one.where}: {one.what}" for step in report.steps for one in step.problems]
+        if not any(place in text for place in mutation.places for text in places):
+            unnamed.append((mutation.name, places[:4]))
+        tampering.clear(tmp_path / str(number))
+    assert not missed
+    assert not unnamed
+    print(f"{kinds.total()} mutations in {time.monotonic() - begun:.1f} s: {dict(kinds)}")  # what a reviewer asks for (pytest -s)
+    assert kinds.total() >= 200, kinds
