@@ -158,7 +158,7 @@ class Collector:
             gates=self.gates,
             limits=self.limits,
             selected=self._selected,
-            absent=self._absent,
+            absent=self.absent,
             overrides=dict(self.config.gates),
             waivers=dict(self.config.waivers),
             configuration=self.config.model_dump(mode="json", by_alias=True),
@@ -170,15 +170,6 @@ class Collector:
     @property
     def _selected(self) -> frozenset[str] | None:
         return frozenset(self.request.settles) or selected_gates(self.request.only)
-
-    @property
-    def _absent(self) -> dict[str, str]:
-        declares = self.config.target.declares
-        return {
-            gate.id: f"no {_table(gate.needs)} in chaos.toml"
-            for gate in self.gates.values()
-            if gate.needs and not declares(gate.needs)
-        }
 
     def release(self) -> None:
         """Remove the scratch directory; CleanupFailed when something is left. Idempotent."""
@@ -334,6 +325,8 @@ class Collector:
     def _close_chain(self) -> None:
         """Chain what no worker kept, how the run ended, and whether all of it verifies: the last records, by the controller."""
         path = self.directory / SEGMENTS / "controller.sqlite"
+        if self.request.resume:
+            path.unlink(missing_ok=True)  # what an earlier part of the run said of its end
         with Segment(path) as segment:
             rest = Counter(self.findings) - Counter(kept(self.directory))
             if rest:
@@ -352,7 +345,7 @@ class Collector:
         return self.error.render() if self.error is not None else "interrupted" if self.interrupted else ""
 
     def _judged(self) -> tuple[GateResult, ...]:
-        return judge(self.findings, self.gates, absent=self._absent, waivers=dict(self.config.waivers))
+        return judge(self.findings, self.gates, absent=self.absent, waivers=dict(self.config.waivers))
 
     def _settle(self) -> None:
         """What the ledger still holds is healed now, or it is an environment error: nothing stays broken in silence."""
@@ -361,6 +354,15 @@ class Collector:
         self.cleanup, self.broke = left.sentence, left.injected > 0
         if left.open:
             self.error = ledger.dirty(path, left)
+
+    @property
+    def absent(self) -> dict[str, str]:
+        """Gates that do not apply to this target, with why."""
+        return {
+            gate.id: f"no {_table(gate.needs)} in chaos.toml"
+            for gate in self.gates.values()
+            if gate.needs and not self.config.target.declares(gate.needs)
+        }
 
     def _run(self) -> Run:
         target = self.config.target

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 ENDED = "ended: "  # how a phase begins that says what ended a run early
+PLAN = "plan "  # and one that binds a plan: its name and its SHA-256
 
 
 @dataclass(frozen=True, slots=True)

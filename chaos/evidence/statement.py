@@ -291,7 +291,7 @@ def _counted(rule: str, gate: GateResult, found: Sequence[Finding]) -> tuple[int
         return None, 1.0
     if rule in {"zero", "demonstrated"}:
         return round(gate.measured), 1.0
-    deff = sum(one.n for one in used) / sum(one.n / one.deff for one in used) if rule == "rate" else 1.0
+    deff = sum(one.n for one in used) / sum(one.n / one.deff for one in used) if rule in {"rate", "budget"} else 1.0
     return sum(one.bad for one in used), max(1.0, deff)
 
 

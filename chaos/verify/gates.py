@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from chaos.verify.records import Row
 
 ORDER = ("fail", "inconclusive", "pass", "waived", "not_applicable")
+BUDGET_IN_48_H = 0.001 * 30 / 2  # the error rate over 48 hours that burns all of a month's budget of 0.1 %
 OWN = "rep.attestation"  # whether this very evidence can be checked; it says nothing about the target
 
 Policy = Mapping[str, Any]
@@ -95,8 +96,16 @@ def _held(rule: Policy, bad: int, n: int, deff: float = 1.0) -> Gate:
     return Gate(rule["id"], verdict, bad / n, n, bad, deff, bound)
 
 
+def _budget(rule: Policy, found: Sequence[Row]) -> Gate:
+    """A rate, and beside it the share of 30 days' budget that a long run has burned itself."""
+    made = _rate(rule, found)
+    burned = max((one["measured"] for one in found if one["measured"] is not None), default=None)
+    over = burned is not None and made.n and burned > rule["limit"] / BUDGET_IN_48_H
+    return replace(made, verdict="fail") if over else made
+
+
 def _worst_class(rule: Policy, found: Sequence[Row]) -> Gate:
-    classes = [_held(rule, one["bad"], one["n"]) for one in found if one["n"]]
+    classes = [_held(rule, one["bad"], one["n"], one["deff"]) for one in found if one["n"]]
     if not classes:
         return Gate(rule["id"], "inconclusive")
     lowest = min(classes, key=lambda one: (ORDER.index(one.verdict), -one.bound[1] if one.bound else 0.0))
@@ -115,6 +124,7 @@ RULES = {
     "zero": _zero,
     "demonstrated": _demonstrated,
     "rate": _rate,
+    "budget": _budget,
     "worst_class": _worst_class,
     "duration": _duration,
 }

@@ -91,7 +91,8 @@ def evidence(found: Json, whole: Whole, step: Step) -> None:
         "schema_version": 1,
         "verdict": whole.last,
         "scope": "soak" if policy["profile"] == "soak" else "smoke",
-        **{name: policy[name] for name in ("profile", "target")},
+        "profile": policy["profile"],
+        "target": _target(run, policy),
         "seed": run.get("seed"),
         "gates": [
             {
@@ -120,6 +121,12 @@ def evidence(found: Json, whole: Whole, step: Step) -> None:
         if not abs(seconds(found.get(name)) - run.get(name, 0.0)) <= 0.001:
             step.wrong(f"{EVIDENCE}, {name}", f"is {found.get(name)!r}, the store's own record says otherwise")
     _times(found, whole.seen, policy, step)
+
+
+def _target(run: Json, policy: Policy) -> str:
+    """The run's own name of its target, where it is that of chaos.toml with more said beside it (a model, a simulated clock)."""
+    said, configured = str(run.get("target")), str(policy["target"])
+    return said if configured in said or said.startswith("model: ") else configured
 
 
 def _times(found: Json, seen: Seen, policy: Policy, step: Step) -> None:
@@ -183,7 +190,7 @@ def predicate(whole: Whole) -> dict[str, Json]:
             "schema_version": 1,
             "run": policy["run"],
             "tool": {"name": "chaos-gate", "version": run.get("version")},
-            "target": policy["target"],
+            "target": _target(run, policy),
             "profile": policy["profile"],
             "scope": scope,
             "seed": run.get("seed"),

@@ -73,7 +73,7 @@ def of_columns(bundle):
             columns = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
             for column in columns:
                 row = connection.execute(f"SELECT rowid, {quoted(column)} FROM {table} ORDER BY rowid LIMIT 1").fetchone()
-                assert row is not None or table in {"log"}, table
+                assert row is not None or table == "log", table
                 if row is not None:
                     yield field_of(table, column, *row)
 
@@ -86,7 +86,9 @@ def field_of(table, column, row, value):
     def change(directory):
         sql(directory, (f"UPDATE {table} SET {quoted(column)} = ? WHERE rowid = ?", (other(value), row)))
 
-    places = (f"column {column}", f"{column}", table) if table not in {"chain", "meta"} else (column, "chain", "meta", "evidence.json")
+    places = (
+        (f"column {column}", f"{column}", table) if table not in {"chain", "meta"} else (column, "chain", "meta", "evidence.json")
+    )
     return Mutation(f"{table}.{column}", change, places)
 
 
@@ -101,18 +103,24 @@ def of_rows(bundle):
                 for number in row:
                     yield Mutation(
                         f"{table}: {what} row gone",
-                        lambda directory, table=table, number=number: sql(directory, (f"DELETE FROM {table} WHERE rowid = ?", (number,))),
+                        lambda directory, table=table, number=number: sql(
+                            directory, (f"DELETE FROM {table} WHERE rowid = ?", (number,))
+                        ),
                         (table, "chain"),
                     )
             if table in {"history", "chain"}:
                 continue  # their keys are unique
-            yield Mutation(
-                f"{table}: a row twice",
-                lambda directory, table=table, listed=listed: sql(
-                    directory, (f"INSERT INTO {table} ({listed}) SELECT {listed} FROM {table} ORDER BY rowid LIMIT 1", ())
-                ),
-                (table, "chain"),
-            ) if rows else None
+            yield (
+                Mutation(
+                    f"{table}: a row twice",
+                    lambda directory, table=table, listed=listed: sql(
+                        directory, (f"INSERT INTO {table} ({listed}) SELECT {listed} FROM {table} ORDER BY rowid LIMIT 1", ())
+                    ),
+                    (table, "chain"),
+                )
+                if rows
+                else None
+            )
             if two := neighbours(connection, table):
                 yield Mutation(f"{table}: two rows in each other's place", swapped(table, *two), (table, "chain"))
 
@@ -123,7 +131,9 @@ def neighbours(connection, table):
     names = [row[1] for row in connection.execute(f"PRAGMA table_info({table})")]
     for key, _ in connection.execute(f"SELECT {owner}, count(*) FROM {table} GROUP BY 1 HAVING count(*) > 1").fetchall():
         listed = ", ".join(map(quoted, names))
-        rows = connection.execute(f"SELECT rowid, {listed} FROM {table} WHERE {owner} = ? ORDER BY rowid LIMIT 2", (key,)).fetchall()
+        rows = connection.execute(
+            f"SELECT rowid, {listed} FROM {table} WHERE {owner} = ? ORDER BY rowid LIMIT 2", (key,)
+        ).fetchall()
         if rows[0][1:] != rows[1][1:]:
             return rows[0][0], rows[1][0]
     return None
@@ -239,7 +249,11 @@ def of_json(name, value, write):
     for path, item in members(value):
         if isinstance(item, list) and len(item) > 1 and item[0] != item[1] and ("list", *shape(path)) not in seen:
             seen.add(("list", *shape(path)))
-            yield Mutation(f"{name}: {'.'.join(map(str, path))} in another order", altered(value, path, write, lambda one: one[::-1]), (name,))
+            yield Mutation(
+                f"{name}: {'.'.join(map(str, path))} in another order",
+                altered(value, path, write, lambda one: one[::-1]),
+                (name,),
+            )
 
 
 def altered(value, path, write, make):
