@@ -10,5 +10,6 @@ COMMANDS = (
     "export",
     "report",
     "rollback",
+    "shadow",
     "verify",
 )
