@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from chaos.verify.numbers import above
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -17,7 +19,8 @@ OPEN = -1.0  # of `measured`: the rows do not decide it (None means that nothing
 class Expected:
     """Of one check. `outcome` is '' and `bad` None where the rows do not decide them.
 
-    `least`: at least so many are bad; `most`: `n` may be as much.
+    `least`: at least so many are bad; `most`: `n` may be as much; `upper`: the bound that bad, n and DEFF
+    of the finding must come to.
     """
 
     check: str
@@ -28,6 +31,7 @@ class Expected:
     outcome: str = ""
     least: int | None = None
     most: int = 0
+    upper: float | None = None
     required: bool = True
 
     def values(self, found: Row, *, vacuous: bool) -> Iterator[tuple[str, object]]:
@@ -41,5 +45,12 @@ class Expected:
             yield "measured", self.measured
         if self.deff is not None:
             yield "deff", self.deff
+        if self.upper is not None:
+            deff = found["deff"]
+            reached = above(found["bad"] / deff, found["n"] / deff)
+            yield (
+                "deff",
+                deff if abs(reached - self.upper) <= 1e-6 * self.upper else f"one that gives a bound of {self.upper:.3g}",
+            )
         if self.outcome:
             yield "outcome", "inconclusive" if self.outcome == "pass" and vacuous else self.outcome

@@ -6,7 +6,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from chaos.verify import raw
+from chaos.verify import long_run, raw
+from chaos.verify.long_run import LongRun
 from chaos.verify.records import Walk, parsed, pinpoint
 
 if TYPE_CHECKING:
@@ -34,8 +35,7 @@ class Seen:
     spans: dict[float, tuple[float, float]] = field(default_factory=dict)
     phases: list[tuple[float, str]] = field(default_factory=list)
     raw: Counter[str] = field(default_factory=Counter)
-    intervals: list[Row] = field(default_factory=list)
-    gauges: list[Row] = field(default_factory=list)
+    long: LongRun = field(default_factory=LongRun)
     first: float = float("inf")
     last: float = 0.0
 
@@ -66,10 +66,12 @@ def read(
             _gather(record, seen)
             if record.history is not None:
                 seen.raw.update(raw.compare(record, policy, counts, database.name))
+            seen.long.take(record, policy)
         walk.finish(database.counts(), chain)
         seen.heads |= walk.heads
         seen.histories |= walk.histories
         seen.rows.update(database.counts())
+    seen.raw.update(long_run.compare(seen.long, seen.findings, policy, counts))
     seen.faults.sort(key=lambda one: (one["injected"], one["segment"]))
     return seen
 
@@ -97,5 +99,3 @@ def _gather(record: Record, seen: Seen) -> None:
     for row in record.tables["interval"]:
         seconds, covered = seen.spans.get(row["started"], (0.0, 1.0))
         seen.spans[row["started"]] = max(seconds, row["seconds"]), min(covered, row["covered"])
-    seen.intervals += record.tables["interval"]
-    seen.gauges += record.tables["gauge"]
