@@ -225,8 +225,8 @@ def shape(path):
     for index, key in enumerate(parts[:-1]):
         if key in ENTRIES:
             parts[index + 1] = "*"
-        if key == "configuration":
-            return tuple(parts[: index + 3])
+        if key == "configuration" and "policy" not in parts:
+            return tuple(parts[: index + 2])
     return tuple(parts)
 
 

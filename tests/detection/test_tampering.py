@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from chaos import verify
 from tests.detection import tampering
 
+ROOT = Path(__file__).parents[2]
 ONLY = ("network.refused.pooled", "C1.reconnect")
 
 
@@ -61,3 +63,24 @@ def test_each_change_is_caught_and_named(real, tmp_path):
     assert not unnamed
     sys.stdout.write(f"{kinds.total()} mutations in {time.monotonic() - begun:.1f} s: {dict(kinds)}\n")  # pytest -s shows it
     assert kinds.total() >= 200, kinds
+
+
+@pytest.mark.skipif(
+    os.environ.get("CHAOS_DETECTION") != "all", reason="a fresh installation, a minute or two: CHAOS_DETECTION=all"
+)
+def test_whoever_has_only_the_bundle_and_an_installation_verifies_it_offline(real, tmp_path):
+    """From a wheel, in an environment of its own, elsewhere, and (where that can be had) without any network."""
+    bundle, public = real
+    python = tmp_path / "fresh" / "bin" / "python"
+    subprocess.run(
+        [sys.executable, "-m", "pip", "wheel", "--no-deps", "-q", "-w", str(tmp_path), str(ROOT)], check=True, timeout=300
+    )
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "fresh")], check=True, timeout=120)
+    [wheel] = tmp_path.glob("chaos_gate-*.whl")
+    subprocess.run([str(python), "-m", "pip", "install", "-q", str(wheel)], check=True, timeout=600)
+    alone = ["unshare", "--net"] if subprocess.run(["unshare", "--net", "true"], check=False).returncode == 0 else []
+    command = [*alone, str(python), "-m", "chaos", "verify", str(bundle), "--key", str(public)]
+    clean = {name: value for name, value in os.environ.items() if name not in {"PYTHONPATH", "VIRTUAL_ENV"}}
+    done = subprocess.run(command, cwd=tmp_path, env=clean, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "which was given" in done.stdout
