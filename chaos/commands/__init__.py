@@ -6,6 +6,7 @@ A command says what it takes and hands it on; what it needs is imported when it 
 from __future__ import annotations
 
 COMMANDS = (
+    "attest",
     "export",
     "init",
     "report",
@@ -13,4 +14,5 @@ COMMANDS = (
     "shadow",
     "soak",
     "soc2",
+    "verify",
 )
