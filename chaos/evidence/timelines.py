@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chaos.evidence.charts import GOOD, HOSTILE, LIMIT, REFUSED, SHADE, SILENT, Draw, Stretch, dots, shaded, short, time_axis
+from chaos.evidence.charts import GOOD, HOSTILE, LIMIT, REFUSED, SILENT, Draw, Stretch, dots, ground, shaded, short, time_axis
 from chaos.evidence.words import duration
 
 if TYPE_CHECKING:
@@ -37,8 +37,7 @@ def _ground(axes: Axes, span: float, width: float, stretches: Sequence[Stretch])
     """The time axis, its grid, and what was broken behind it."""
     time_axis(axes, span, width)
     axes.grid(visible=True, axis="y")
-    for begin, end in stretches:
-        axes.axvspan(begin, end, facecolor=SHADE, edgecolor="none", linewidth=0, zorder=0)
+    ground(axes, stretches)
 
 
 def _seconds_axis(axes: Axes) -> None:
@@ -117,8 +116,8 @@ def latency(long: Long, stretches: Sequence[Stretch], limits: Sequence[tuple[flo
                 points = [(at + half, quantiles[index]) for at, quantiles in found]
                 values += [y for _, y in points]
                 axes.plot(
-                    [x for x, _ in points], [y for _, y in points], color=color, linewidth=1.3, linestyle=style, marker="o",
-                    markersize=2.2, markeredgewidth=0,
+                    [x for x, _ in points], [y for _, y in points], color=color, linewidth=1.4, linestyle=style,
+                    marker="" if len(points) > 2 else "o", markersize=3,
                 )  # fmt: skip
         _limits(axes, limits)
         axes.set_ylim(min([*values, 1.0]) * 0.6, max([*values, 0.001]) * 1.9)
@@ -135,16 +134,16 @@ def failures(long: Long, stretches: Sequence[Stretch]) -> Draw:
 
         [axes] = _canvas(figure, width, tall=1.5)
         _ground(axes, long.span, width, stretches)
-        highest = 0.0
-        for at, held in long.asked.items():
-            low, begin = 0.0, at - long.first
-            for stratum, color in STRATA:
-                share = held.bad[stratum] / held.planned if held.planned else 0.0
-                if share:
-                    end = min(begin + long.asked.width, long.span)
-                    axes.fill_between([begin, end], low, low + share, color=color, linewidth=0, alpha=0.85)
-                low += share
-            highest = max(highest, low)
+        step = long.asked.width
+        held = {round((at - long.first) / step): one for at, one in long.asked.items()}
+        edges = [min(number * step, long.span) for number in range(max(held) + 2)]
+        below = [0.0] * (len(edges) - 1)
+        for stratum, color in STRATA:
+            shares = (one.bad[stratum] / one.planned if one and one.planned else 0.0 for one in map(held.get, range(len(below))))
+            above = [low + share for low, share in zip(below, shares, strict=True)]
+            axes.stairs(above, edges, baseline=below, fill=True, facecolor=color, alpha=0.85, linewidth=0)
+            below = above
+        highest = max(below)
         axes.set_ylim(0, highest * 1.2 or 0.001)
         axes.yaxis.set_major_locator(MaxNLocator(4))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * 100:.3g} %"))
@@ -166,7 +165,7 @@ def gauges(chosen: Sequence[tuple[str, Bins[Level]]], long: Long, stretches: Seq
             times = [at for at, _ in found]
             axes.fill_between(times, [held.low for _, held in found], [held.high for _, held in found], color=GOOD, alpha=0.25,
                               linewidth=0)  # fmt: skip
-            axes.plot(times, [held.mean for _, held in found], color=GOOD, linewidth=1.2, marker="o", markersize=1.8)
+            axes.plot(times, [held.mean for _, held in found], color=GOOD, linewidth=1.2)
             low, high = min(held.low for _, held in found), max(held.high for _, held in found)
             room = (high - low) or abs(high) * 0.1 or 1.0
             axes.set_ylim(min(low, max(0.0, low - room * 0.15)), high + room * 0.6)
