@@ -10,4 +10,5 @@ COMMANDS = (
     "pack",
     "report",
     "rollback",
+    "shadow",
 )
