@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from functools import cache
 
 import pytest
 
-from chaos.evidence import bundle, report, scorecard
+from chaos.evidence import bundle, report, schema, scorecard
 from chaos.evidence.disk import write_text
 from chaos.hours import Colour, Judged
+from chaos.model import History
 from chaos.pack import INDEX, PARTS, Part, pack
 from chaos.recheck import write_template
 from tests.browser import browser, opened, seen_as, too_wide, violations  # noqa: F401  (a fixture)
 from tests.unit import evidence_sample, soak_sample
+from tests.unit.evidence_sample import START
 
 VIEWS = {
     "narrow": {"width": 390},
@@ -35,22 +38,37 @@ def written(directory, text):
     return path
 
 
+@cache
+def recorded():
+    return tuple(evidence_sample.histories(rounds=1, rate=20))
+
+
 def a_report(kind, **changes):
     def make(directory):
-        with evidence_sample.store(directory, rounds=1, rate=20) as store:
-            run = replace(evidence_sample.run(kind), recordings=store.recordings, **changes)
-            return written(directory, report.report(run, damaged=["gw1.sqlite: experiment 3 cannot be read"]))
+        run = replace(evidence_sample.run(kind), recordings=recorded, **changes)
+        before = schema.evidence_of(evidence_sample.run("clear"))
+        return written(directory, report.report(run, before=before, damaged=["gw1.sqlite: experiment 3 cannot be read"]))
 
     return make
 
 
 def a_soak(directory):
     hours = 30
-    recorded = [("soak", history) for history in soak_sample.minutes(hours)]
-    run = replace(evidence_sample.run("go"), finished=evidence_sample.START + hours * 3600, recordings=lambda: recorded)
+    minutes = [("soak", history) for history in soak_sample.minutes(hours)]
+    run = replace(evidence_sample.run("go"), finished=START + hours * 3600, recordings=lambda: minutes)
     series = report.read(run)
     series.hours = tuple(Judged(number, list(Colour)[number % 7 % 3], "why it is so") for number in range(hours))
     return written(directory, report.report(run, series=series))
+
+
+def a_roll_out(directory):
+    steps = [
+        History(experiment=f"canary.{weight}", started=START, finished=START + 60,
+                facts={"family": "canary", "weight": weight, "decision": decision, "why": "5xx: 12 of 400, e-process 140"})
+        for weight, decision in (("5", "promote"), ("25", "hold"), ("25", "pause"))
+    ]  # fmt: skip
+    run = replace(evidence_sample.run("clear"), profile="canary", recordings=lambda: [("canary", one) for one in steps])
+    return written(directory, report.report(run))
 
 
 def a_scorecard(kind):
@@ -71,6 +89,7 @@ PAGES = {
     "report, INCONCLUSIVE": a_report("inconclusive"),
     "report, environment": a_report("environment"),
     "report, soak": a_soak,
+    "report, canary": a_roll_out,
     "scorecard, NO-GO": a_scorecard("no-go"),
     "scorecard, GO": a_scorecard("go"),
     "scorecard, template": lambda directory: write_template(None, directory)[1],
