@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from chaos.evidence.series import Series
 
 LEFT, RIGHT = 0.62, 0.1  # inches beside the axes
-STRATA = (("steady", SILENT), ("dropped", HOSTILE), ("fault", REFUSED))
+STRATA = (
+    ("while nothing was broken", (("steady", SILENT), ("dropped", HOSTILE))),
+    ("while something was", (("fault", REFUSED),)),
+)
 DASHES = {"": "-", "baseline": (0, (5, 2)), "candidate": "-"}
 
 
@@ -112,13 +115,15 @@ def latency(long: Long, stretches: Sequence[Stretch], limits: Sequence[tuple[flo
         for release in sorted(long.releases):
             found = long.quantiles(release)
             style = DASHES.get(release, ":")
-            for index, color in enumerate((GOOD, REFUSED, SILENT)):
+            for index, (name, color) in enumerate((("P50", GOOD), ("P95", REFUSED), ("P99", SILENT))):
                 points = [(at + half, quantiles[index]) for at, quantiles in found]
                 values += [y for _, y in points]
                 axes.plot(
                     [x for x, _ in points], [y for _, y in points], color=color, linewidth=1.4, linestyle=style,
                     marker="" if len(points) > 2 else "o", markersize=3,
                 )  # fmt: skip
+                if points:  # a line is known by its name, not by its colour alone
+                    axes.text(points[0][0], points[0][1] * 1.05, name, fontsize="x-small", va="bottom")
         _limits(axes, limits)
         axes.set_ylim(min([*values, 1.0]) * 0.6, max([*values, 0.001]) * 1.9)
         return {}
@@ -127,26 +132,28 @@ def latency(long: Long, stretches: Sequence[Stretch], limits: Sequence[tuple[flo
 
 
 def failures(long: Long, stretches: Sequence[Stretch]) -> Draw:
-    """The share of requests that came to no good, a bar a stretch: outside fault windows, never sent, within them."""
+    """The share of requests that came to no good, a bar a stretch; apart, for their scales: outside fault windows, and within."""
 
     def draw(figure: Figure, width: float) -> dict[str, str]:
         from matplotlib.ticker import FuncFormatter, MaxNLocator  # noqa: PLC0415
 
-        [axes] = _canvas(figure, width, tall=1.5)
-        _ground(axes, long.span, width, stretches)
         step = long.asked.width
         held = {round((at - long.first) / step): one for at, one in long.asked.items()}
         edges = [min(number * step, long.span) for number in range(max(held) + 2)]
-        below = [0.0] * (len(edges) - 1)
-        for stratum, color in STRATA:
-            shares = (one.bad[stratum] / one.planned if one and one.planned else 0.0 for one in map(held.get, range(len(below))))
-            above = [low + share for low, share in zip(below, shares, strict=True)]
-            axes.stairs(above, edges, baseline=below, fill=True, facecolor=color, alpha=0.85, linewidth=0)
-            below = above
-        highest = max(below)
-        axes.set_ylim(0, highest * 1.2 or 0.001)
-        axes.yaxis.set_major_locator(MaxNLocator(4))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * 100:.3g} %"))
+        for axes, (title, strata) in zip(_canvas(figure, width, tall=1.05, rows=len(STRATA)), STRATA, strict=True):
+            _ground(axes, long.span, width, stretches)
+            below = [0.0] * (len(edges) - 1)
+            for stratum, color in strata:
+                shares = (
+                    one.bad[stratum] / one.planned if one and one.planned else 0.0 for one in map(held.get, range(len(below)))
+                )
+                above = [low + share for low, share in zip(below, shares, strict=True)]
+                axes.stairs(above, edges, baseline=below, fill=True, facecolor=color, alpha=0.85, linewidth=0)
+                below = above
+            axes.set_ylim(0, max(below) * 1.35 or 0.001)
+            axes.yaxis.set_major_locator(MaxNLocator(3))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * 100:.3g} %"))
+            axes.text(0.004, 0.95, title, transform=axes.transAxes, va="top", fontsize="small")
         return {}
 
     return draw
