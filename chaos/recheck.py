@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from chaos import __version__
 from chaos.checks import judge as judge_history
+from chaos.checks.longrun import Account
 from chaos.collector import absent, selected_gates
 from chaos.config import load
 from chaos.errors import UsageError
@@ -34,11 +35,12 @@ def recheck(directory: Path, given: str | None, *, as_json: bool) -> int:
     gates = load_gates(config.gates)
     limits = limits_for(config, gates, seed=recorded.seed, given=given)
     findings: list[Finding] = []
-    seen: set[str] = set()
+    account = Account(limits)
     for history in store.histories():
-        again = judge_history(history, limits)
-        findings += again
-        seen |= {one.check for one in again}
+        account.feed(history)
+        findings += judge_history(history, limits)
+    findings += account.findings()
+    seen = {one.check for one in findings}
     # What has no history of its own (not applicable, crashed, never heard of) stands as it was recorded.
     findings += [one for one in recorded.findings if one.check not in seen]
     absent = {gate.id: gate.reason for gate in recorded.gates if gate.outcome is Outcome.NOT_APPLICABLE}

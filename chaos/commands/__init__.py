@@ -7,8 +7,10 @@ from __future__ import annotations
 
 COMMANDS = (
     "export",
+    "init",
     "pack",
     "report",
     "rollback",
     "shadow",
+    "soc2",
 )

@@ -45,7 +45,7 @@ def write(
     with written(directory):
         directory.mkdir(parents=True, exist_ok=True)
     write_text(directory / "evidence.json", schema.evidence_json(run, secrets=hidden))
-    store.save(run)
+    store.save(run, secrets=hidden)
     accepted.write(directory, run, secrets=hidden)
     write_text(directory / "junit.xml", junit(run, seconds=store.seconds(), secrets=hidden))
     before = _before(directory, run, previous)
