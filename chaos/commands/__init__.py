@@ -9,6 +9,7 @@ COMMANDS = (
     "attest",
     "export",
     "init",
+    "pack",
     "report",
     "rollback",
     "shadow",

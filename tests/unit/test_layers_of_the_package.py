@@ -51,6 +51,7 @@ TOP = {
     "pytest_plugin",
     "about",
     "doctor",
+    "pack",
     "recheck",
     "terminal",
     "__main__",
