@@ -60,6 +60,7 @@ ONCE = {
     "corpus-candidate",
     "replicas",
     "recovery",
+    "restore",
     "schedule",
     "contract",
     *("cross", "life", "bouncer", "starting", "flapping", "replica"),  # these take long enough as it is
