@@ -62,7 +62,7 @@ CHANGES: Mapping[str, Change] = {
         Change(
             id="expand",
             title="a migration that only adds: a nullable column to each table",
-            do="ALTER TABLE {table} ADD COLUMN chaos_gate_added text",
+            do="ALTER TABLE {table} ADD COLUMN IF NOT EXISTS chaos_gate_added text",
             undo="ALTER TABLE {table} DROP COLUMN IF EXISTS chaos_gate_added",
             triggered=False,
         ),
@@ -70,7 +70,7 @@ CHANGES: Mapping[str, Change] = {
             id="rename",
             title="a migration that renames the tables",
             do="ALTER TABLE {table} RENAME TO {renamed}",
-            undo="ALTER TABLE {moved} RENAME TO {old}",
+            undo="ALTER TABLE IF EXISTS {moved} RENAME TO {old}",
         ),
         Change(id="drop", title="a migration that drops the tables", do="DROP TABLE IF EXISTS {table} CASCADE"),
         Change(id="empty", title="a clean-up that deletes too much: the tables are emptied", do="TRUNCATE {table} CASCADE"),

@@ -76,7 +76,7 @@ class Backups:
             "name": f"pg_create_restore_point('{NAME}')::text",
         }[kind]
         with self._admin() as session:
-            row = session.execute(f"SELECT {asked}, pg_walfile_name(pg_current_wal_insert_lsn())").fetchone()  # noqa: S608  (our own)
+            row = session.execute(f"SELECT {asked}, pg_walfile_name(pg_current_wal_insert_lsn())").fetchone()
         assert row is not None
         return Point(kind=kind, value=NAME if kind == "name" else str(row[0]), segment=str(row[1]))
 
