@@ -39,7 +39,7 @@ DRILLS = ("releases", "restore", "all")
 @click.option("--backend", type=click.Choice(["auto", "local", "docker"]), default="auto", show_default=True, help="of a drill")
 @click.option("--json", "as_json", is_flag=True, help="of a drill: evidence.json on stdout")
 @click.pass_context
-def command(context: click.Context, *, state: Path, drill: str | None, as_json: bool, **options: Any) -> None:
+def command(context: click.Context, /, *, state: Path, drill: str | None, as_json: bool, **options: Any) -> None:
     """Put the last good release back, in one command, and wait until it serves; or rehearse that: --drill."""
     if drill is None:
         _carry_out(context, state)
@@ -48,9 +48,19 @@ def command(context: click.Context, *, state: Path, drill: str | None, as_json: 
     from chaos.collector import Request  # noqa: PLC0415
 
     times, only = options.pop("times"), options.pop("only")
+    _check_names(only)
     told = " ".join(["chaos-gate", *sys.argv[1:]])
     request = Request(profile="rollback", only=("rollback",), command=told, settles=("res.rollback",), **options)
     context.exit(campaign.execute(request, _Work(request, drill, times, only), name="rollback", as_json=as_json))
+
+
+def _check_names(only: tuple[str, ...]) -> None:
+    """Each --only has to name a drill; else a UsageError with 'did you mean'."""
+    from chaos.gates import named  # noqa: PLC0415
+    from chaos.rollout.releases import known  # noqa: PLC0415
+
+    for name in only:
+        named(name, known())
 
 
 def _carry_out(context: click.Context, state: Path) -> None:
@@ -84,9 +94,9 @@ class _Work:
 
         drills = releases.chosen(campaign.config.target, self.only)
         if not drills:
-            from chaos.gates import named  # noqa: PLC0415
-
-            named(self.only[0], {one.id for one in releases.DRILLS})
+            drills, absent = releases.others(campaign.config.target, self.only)
+            self._not_applicable(campaign, [one.case for one in drills], absent)
+            return
         if absent := next((why for one in drills[:1] if one.kind != "deploy" and (why := one.case.absent(campaign.config))), ""):
             self._not_applicable(campaign, [one.case for one in drills], absent)
             return

@@ -161,6 +161,7 @@ class Drill:
         except PartFailed as error:
             raise CleanupFailed(
                 f"the database could not be put back at all: {words(error)}",
+                tail=error.tail,
                 remedy="the environment is thrown away with the run; run again",
                 where="PostgreSQL",
             ) from error

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 SEEING = 40.0  # s: as long as a bad release is left out at the most
 MORE = 4  # readers while the bad release is out: it may take its time for each of the failures that have to be seen
 COMMAND = 120.0  # s for the command in the drill; the gate's own limit is ten minutes
+STEADY = 30.0  # s in which the good release has to serve, after the command has ended
 
 
 def run(rig: Rig, case: Case, recording: Recording, command: Sequence[str]) -> History:
@@ -129,7 +130,7 @@ def steady_after(rig: Rig, facts: dict[str, str]) -> None:
         last = reads()[-5:]
         return len(last) == 5 and all(ok for _, _, ok in last)
 
-    if not wait_for(steady, 30.0):
+    if not wait_for(steady, STEADY):
         return
     failed_last = max((started for started, _, ok in reads() if not ok), default=given)
     first = min(finished for started, finished, ok in reads() if ok and started >= failed_last)

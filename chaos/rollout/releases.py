@@ -93,10 +93,26 @@ DRILLS = tuple(
 DEPLOY = Drill("deploy")
 
 
+def known() -> frozenset[str]:
+    """All that names drills: their ids, and the beginnings of them ('rollback.ca')."""
+    every = {one.id for one in (*DRILLS, DEPLOY)}
+    return frozenset(".".join(one.split(".")[:depth]) for one in every for depth in range(1, one.count(".") + 2))
+
+
 def chosen(target: Target, only: tuple[str, ...]) -> tuple[Drill, ...]:
     """The drills that this target is put through: its own tooling where it has some, else the table."""
-    known = (DEPLOY,) if target.deploy else DRILLS
-    return tuple(one for one in known if not only or any(one.id == name or one.id.startswith(f"{name}.") for name in only))
+    return _named((DEPLOY,) if target.deploy else DRILLS, only)
+
+
+def others(target: Target, only: tuple[str, ...]) -> tuple[tuple[Drill, ...], str]:
+    """What was named and does not apply, and why."""
+    if target.deploy:
+        return _named(DRILLS, only), "[target.deploy] takes the place of the suite's edge"
+    return _named((DEPLOY,), only), "no [target.deploy]"
+
+
+def _named(drills: tuple[Drill, ...], only: tuple[str, ...]) -> tuple[Drill, ...]:
+    return tuple(one for one in drills if not only or any(one.id == name or one.id.startswith(f"{name}.") for name in only))
 
 
 def planned(drills: tuple[Drill, ...], times: int) -> tuple[Drill, ...]:

@@ -88,15 +88,19 @@ class Postgres(TlsServer):
         )
         self._asked_to_stop = False
 
-    def wait(self, seconds: float = 30.0) -> None:
-        """Until it takes connections over TLS, verified against the authority (or in the clear, when TLS was switched off)."""
+    def wait(self, seconds: float = 30.0, *, recovered: bool = False) -> None:
+        """Until it takes connections over TLS, verified against the authority (or in the clear, when TLS was switched off).
+
+        A server that recovers is told apart from one that has done so only with `recovered`: its status is 'standby' from the start.
+        """
         assert self.process is not None
         deadline = time.monotonic() + seconds
         pid_file = self._data / "postmaster.pid"
+        well = {"ready"} if recovered else {"ready", "standby"}
         while True:
             with suppress(OSError, IndexError):
                 lines = pid_file.read_text(encoding="utf-8").splitlines()
-                if lines[7].strip() in {"ready", "standby"} and int(lines[0]) == self.process.pid:  # as pg_ctl does it
+                if lines[7].strip() in well and int(lines[0]) == self.process.pid:  # as pg_ctl does it
                     break
             if (status := self.process.poll()) is not None:
                 self._fail(f"did not start: exit status {status}")
@@ -211,7 +215,7 @@ class Postgres(TlsServer):
         self._configure()
         self._write("recovery.signal", b"")
         self.launch()
-        self.wait()
+        self.wait(120.0, recovered=True)
         return aside
 
     def _own(self, directory: Path) -> None:
