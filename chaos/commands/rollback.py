@@ -100,13 +100,13 @@ class _Work:
         if absent := next((why for one in drills[:1] if one.kind != "deploy" and (why := one.case.absent(campaign.config))), ""):
             self._not_applicable(campaign, [one.case for one in drills], absent)
             return
-        planned = releases.planned(drills, self.times)
         rollbacks.rehearse(
             campaign.rig,
-            planned,
+            drills,
+            times=self.times,
             command=(sys.executable, "-m", "chaos"),
             record=lambda history: self._record(campaign, history),
-            show=lambda title, done: campaign.screen.breaking(title, done, len(planned), None),
+            show=lambda title, done, total: campaign.screen.breaking(title, done, total, None),
         )
 
     def _restores(self, campaign: Campaign) -> None:

@@ -10,7 +10,7 @@ from chaos import experiment
 from chaos.checks.rollbacks import TIMES, took
 from chaos.model import History, now
 from chaos.rollout import deploying, rehearsal
-from chaos.rollout.releases import FAMILY
+from chaos.rollout.releases import FAMILY, planned
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,11 +25,13 @@ def rehearse(
     rig: Rig,
     drills: Sequence[Drill],
     *,
+    times: int,
     command: Sequence[str],
     record: Callable[[History], bool],
-    show: Callable[[str, int], None],
+    show: Callable[[str, int, int], None],
 ) -> None:
-    """Each in turn. `record` keeps a history and says whether it was good; `show` is told what is being done, and how many were.
+    """Each in turn, `times` roll-backs at least, those first that do not apply. `record` keeps a history and says whether it was good; `show` is told what
+    is being done, and how many of how many were.
 
     A candidate's migration that the old release does not work on ends it: nobody can undo that here.
     """
@@ -37,8 +39,10 @@ def rehearse(
     seconds: list[float | None] = []
     started = now()
     try:
-        for done, drill in enumerate(drills):
-            show(drill.case.title, done)
+        absent = tuple(one for one in drills if one.kind != "deploy" and stage.absent(one))
+        order = (*absent, *planned(tuple(one for one in drills if one not in absent), times))
+        for done, drill in enumerate(order):
+            show(drill.case.title, done, len(order))
             runner = partial(rehearsal.run, drill=drill) if drill.kind != "deploy" else deploying.run
             history = experiment.run(rig, drill.case, {FAMILY: partial(runner, stage=stage)})
             rig.check_parts()
