@@ -63,6 +63,7 @@ ONCE = {
     "restore",
     "schedule",
     "contract",
+    "shadow",
     *("cross", "life", "bouncer", "starting", "flapping", "replica"),  # these take long enough as it is
     "logs",
     "logs-fault",

@@ -28,6 +28,7 @@ from chaos.experiment import (
     replicas,
     restore,
     schedules,
+    shadow,
     stalls,
     starts,
 )
@@ -74,6 +75,7 @@ RUNNERS: Mapping[str, Runner] = {
     "server": quiet.server,
     "injection": quiet.injection,
     "contract": contract.contract,
+    "shadow": shadow.shadow,
     "corpus-steady": corpus.steady,
     "corpus-candidate": corpus.candidate,
     **dict.fromkeys(("corpus-sample", "corpus-fault"), corpus.fault),
