@@ -30,9 +30,9 @@ def rehearse(
     record: Callable[[History], bool],
     show: Callable[[str, int, int], None],
 ) -> None:
-    """Each in turn, `times` roll-backs at least, those first that do not apply. `record` keeps a history and says whether it was good; `show` is told what
-    is being done, and how many of how many were.
+    """Each in turn, `times` roll-backs at least, those first that do not apply.
 
+    `record` keeps a history and says whether it was good; `show` is told what is being done, and how many of how many were.
     A candidate's migration that the old release does not work on ends it: nobody can undo that here.
     """
     stage = rehearsal.Stage(rig, command)
