@@ -40,7 +40,7 @@ def _rolled_back(history: History) -> Finding:
     steady, restored = _steady(facts), took(facts)
     meanwhile = _meanwhile(history)
     failed = [one for one in meanwhile if not one.ok]
-    problems = _problems(facts, steady)
+    problems = _problems(facts, steady, _not_writing(history))
     outcome = Outcome.FAIL if problems else Outcome.PASS
     visible = facts.get("seen") or lower(len(failed), len(meanwhile)) > SEEN_ABOVE
     if not problems and not visible:
@@ -50,7 +50,9 @@ def _rolled_back(history: History) -> Finding:
         f"release with {facts.get('release', '')} at {facts.get('percent', '100')} %",
         "the old one stopped" if facts.get("stopped") else "",
         facts.get("seen") or f"{len(failed)} of {len(meanwhile)} requests failed",
-        f"the old release itself, asked on the new schema: {facts['code.only']} reads failed" if facts.get("code.only") else "",
+        f"the old release itself, asked on the new schema: {facts['code.only']} requests failed"
+        if facts.get("code.only")
+        else "",
         f"restored {restored:.1f} s after the command was given" if restored is not None else "",
     ]
     return Finding(
@@ -62,7 +64,7 @@ def _rolled_back(history: History) -> Finding:
         bad=int(outcome is Outcome.FAIL),
         measured=restored,
         expected=EXPECTED,
-        examples=tuple(describe(one) for one in (_after(history) or failed)[:2]),
+        examples=tuple(describe(one) for one in (_not_writing(history) or _after(history) or failed)[:2]),
     )
 
 
@@ -92,14 +94,21 @@ def _after(history: History) -> list[Operation]:
     return [one for one in history.operations if one.kind is Kind.READ and not one.ok and one.started >= ended]
 
 
-def _problems(facts: dict[str, str], steady: float | None) -> list[str]:
+def _not_writing(history: History) -> list[Operation]:
+    """The last write of each kind, where it failed although the command had ended well before."""
+    ended = float(history.facts.get("ended", "inf"))
+    last = {one.sample: one for one in history.operations if one.kind is Kind.WRITE and one.started >= ended}
+    return [one for one in last.values() if not one.ok]
+
+
+def _problems(facts: dict[str, str], steady: float | None, unwritten: list[Operation]) -> list[str]:
     found: list[str] = []
     if facts.get("exit") != "0":
         found.append(f"the roll-back command ended with {facts.get('exit')}: {facts.get('output', '')[-200:]}")
     if wrong := facts.get("version.after"):
         found.append(f"answers still come from release {wrong!r}")
-    if steady is None:
-        found.append("the good release did not serve again")
+    if steady is None or unwritten:
+        found.append("the good release did not serve again" if steady is None else f"writes fail: {describe(unwritten[0])}")
         failed = facts.get("code.only", "0 of 0").partition(" of ")[0]
         if facts.get("schema") and int(failed):
             found.append("rolling the code back is not enough: the old release does not work on the schema that the new one left")

@@ -76,6 +76,7 @@ class Commits(threading.Thread):
         """Until the server ends it, or `end` does."""
         try:
             with psycopg.connect(self.conninfo, autocommit=True, application_name="chaos-gate") as session:
+                session.execute("DROP TABLE IF EXISTS chaos_gate_commits")
                 session.execute("CREATE TABLE chaos_gate_commits (n integer NOT NULL)")
                 for n in itertools.count():
                     if self._over.wait(0.01):

@@ -67,6 +67,8 @@ def run(rig: Rig, case: Case, recording: Recording, *, stage: Stage) -> History:
         steady_after(rig, facts)
         time.sleep(WATCH)
         driver.end_clients()
+        for sample in driver.samples[Kind.WRITE]:
+            driver.once(sample)
         if (after := _version(rig)) != before:
             facts["version.after"] = after
         driver.read_back([one for one in driver.recorder.since(recording.started) if one.kind is Kind.WRITE and one.ok])

@@ -25,7 +25,7 @@ from chaos.experiment.contract import Release, ask_all
 from chaos.faults.schema import CHANGES, Table, migrate, statements, tables
 from chaos.model import Kind, now
 from chaos.rollout import releases, undo
-from chaos.rollout.drill import MORE, SEEING, command_given, probe, seen, steady_after
+from chaos.rollout.drill import MORE, SEEING, command_given, probe, seen, steady_after, wrong_ca
 from chaos.rollout.rollback import State
 from chaos.traffic.driver import wait_for
 from chaos.traffic.requests import Session
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 ROUNDS = 2  # times that all requests are asked before a drill, and after it
 WATCH = 0.7  # s for which what was rolled back is watched
-ASKED = 2  # reads that the old release is asked by itself while the new schema is there
+ASKED = 2  # reads, and as many writes, that the old release is asked by itself while the new schema is there
 
 
 @dataclass
@@ -57,6 +57,7 @@ class Stage:
     good: Release = field(init=False)
     tables: tuple[Table, ...] = ()
     migrated: bool = False  # by the candidate's own setup
+    unverified: bool = False  # the target's database connections verify nothing
     _fresh: str | None = None
 
     def __post_init__(self) -> None:
@@ -81,6 +82,8 @@ class Stage:
         if drill.stopped and (why := self.fresh()):
             return why
         bad = self.bad(drill.kind)
+        if not isinstance(bad, str) and self.unverified and change != "rename" and drill.kind != "hosts":
+            return "an instance with a wrong CA file serves as well as any: it is no bad release, and sec.verify_full says why"
         return bad if isinstance(bad, str) else ""
 
     def bad(self, kind: str) -> CommandTarget | str:
@@ -92,6 +95,7 @@ class Stage:
                 made.start()
                 with suppress(ChaosError):
                     made.wait_ready(3.0)
+                    self.unverified |= make is wrong_ca and self._answers(made)
             if make is releases.wrong_hosts and not isinstance(made, str) and self._answers(made):
                 made.stop()
                 made = f"an instance whose settings do not name {self.rig.config.target.host} serves it all the same"
@@ -207,6 +211,8 @@ def run(rig: Rig, case: Case, recording: Recording, *, stage: Stage, drill: Dril
         time.sleep(WATCH)
         rig.driver.end_clients()
         if facts.get("steady.after"):
+            for sample in rig.driver.samples[Kind.WRITE]:  # the writer may have waited for the bad release all the while
+                rig.driver.once(sample)
             rig.driver.read_back(
                 [one for one in rig.driver.recorder.since(recording.started) if one.kind is Kind.WRITE and one.ok]
             )
@@ -289,9 +295,10 @@ def _migrate(scene: Scene, ending: ExitStack) -> str:
 
 
 def _old_release(scene: Scene) -> str:
-    """'3 of 4': how many reads the old release itself failed on the new schema, asked directly, past the edge."""
+    """'3 of 4': how many requests the old release itself failed on the new schema, asked directly, past the edge."""
     rig, direct = scene.stage.rig, scene.stage.session(f"http://127.0.0.1:{scene.ports['good']}")
-    asked = [ask(rig.driver, direct, one, client="drill").operation for one in rig.driver.samples[Kind.READ][:ASKED]]
+    samples = [one for kind in (Kind.READ, Kind.WRITE) for one in rig.driver.samples[kind][:ASKED]]
+    asked = [ask(rig.driver, direct, one, client="drill").operation for one in samples]
     return f"{sum(not one.ok for one in asked)} of {len(asked)}"
 
 

@@ -50,8 +50,8 @@ def written(place, mode="", migration="", *, tooling=False):
 class Drills:
     """One rig; each drill's findings by their check's id."""
 
-    def __init__(self, place, mode="", migration="", *, tooling=False):
-        config = load(written(place, mode, migration, tooling=tooling))
+    def __init__(self, place, mode="", migration="", *, tooling=False, config=None):
+        config = load(config or written(place, mode, migration, tooling=tooling))
         self.rig = Rig(config=config, run_id=f"rb{abs(hash(place)) % 10**8}", run_dir=place / "run", worker="main", seed=1)
         self.rig.run_dir.mkdir()
         self.limits = Limits(recovery=5, fail_fast=5)

@@ -245,6 +245,13 @@ class TestOneRollBack:
         assert found.outcome is Outcome.FAIL
         assert words in found.detail
 
+    def test_reads_are_not_all(self):
+        refused = op(7, 500, Kind.WRITE, unique="a")
+        found = judged(*FAILED, refused)["res.rollback"]
+        assert found.outcome is Outcome.FAIL
+        assert "writes fail" in found.detail
+        assert judged(*FAILED, refused, op(8, 201, Kind.WRITE, unique="b"))["res.rollback"].outcome is Outcome.PASS
+
     def test_a_write_that_is_gone_is_for_durability(self):
         write = op(-1, 201, Kind.WRITE, unique="a")
         found = judged(*FAILED, write, op(9, kind=Kind.READ_BACK, unique="a", occurrences=0))
