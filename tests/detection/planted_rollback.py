@@ -108,7 +108,8 @@ def roll_back():
         return
     if MODE == "later":
         program = f"import time, pathlib; time.sleep(4); pathlib.Path({str(RELEASE)!r}).write_text('1.0')"
-        subprocess.Popen([sys.executable, "-c", program], start_new_session=True)
+        nowhere = subprocess.DEVNULL
+        subprocess.Popen([sys.executable, "-c", program], start_new_session=True, stdout=nowhere, stderr=nowhere)
         return
     time.sleep(0.2)
     RELEASE.write_text("1.0", encoding="ascii")
