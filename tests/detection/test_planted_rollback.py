@@ -1,8 +1,10 @@
 """Roll-backs and restores with one thing wrong: red at its own gate, each; the same with nothing wrong: green."""
 
+import json
 import os
 import sys
 from functools import partial
+from pathlib import Path
 
 import pytest
 
@@ -98,6 +100,7 @@ MIGRATIONS = {
 @pytest.mark.parametrize("migration", MIGRATIONS if EVERY else ["delete"])
 def test_what_a_candidates_migration_does_to_the_old_release(tmp_path, monkeypatch, migration):
     monkeypatch.setattr(drilling, "STEADY", 3.0)
+    monkeypatch.setattr(drilling, "COMMAND", 12.0)
     gates, words = MIGRATIONS[migration]
     with Drills(tmp_path, migration=migration) as made:
         found = made.roll_back("rollback.candidate.100")
@@ -183,13 +186,14 @@ NEXT = {
 def test_the_reference_services_next_migration(tmp_path, monkeypatch, statement):
     """Expand/contract done right, and the plain mistake, which only its writes meet."""
     monkeypatch.setattr(drilling, "STEADY", 3.0)
+    monkeypatch.setattr(drilling, "COMMAND", 12.0)
     text = REFERENCE.read_text(encoding="utf-8")
     program = f"import os, psycopg; psycopg.connect(os.environ['DATABASE_URL'], autocommit=True).execute({statement!r})"
-    migration = f"[target.candidate]\nsetup = [{[sys.executable, '-c', program]!r}]\n"
+    migration = f"[target.candidate]\nsetup = [{json.dumps([sys.executable, '-c', program])}]\n"
     config = tmp_path / "chaos.toml"
-    config.write_text(
-        text.replace("[target.candidate]\n", migration).replace('retention_file = "', f'retention_file = "{REFERENCE.parent}/')
-    )
+    text = text.replace("[target.candidate]\n", migration).replace('retention_file = "', f'retention_file = "{REFERENCE.parent}/')
+    config.write_text(text, encoding="utf-8")
+    monkeypatch.setenv("PATH", f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     with Drills(tmp_path, config=config) as made:
         for name in ("rollback.candidate.25", "rollback.candidate.100.stopped"):
             found = made.roll_back(name)
