@@ -288,15 +288,16 @@ def _budget(gate: Gate, found: Sequence[Finding], base: GateResult) -> GateResul
 
 def _duration(gate: Gate, found: Sequence[Finding], base: GateResult) -> GateResult:
     outcome = worst(one.outcome for one in found)
-    slowest = max((one.measured for one in found if one.measured is not None), default=None)
+    timed = [one.measured for one in found if one.measured is not None]
+    slowest = max(timed, default=None)
     if slowest is None:
         return replace(base, outcome=outcome, n=len(found), reason=_first(found, outcome))
     if slowest > gate.limit:
         outcome = Outcome.FAIL
-    reason = f"slowest of {len(found)}: {slowest:.1f} s"
+    reason = f"slowest of {len(timed)}: {slowest:.1f} s"
     if outcome is not Outcome.PASS:
-        reason += f"; {found[0].detail}"
-    return replace(base, outcome=outcome, measured=slowest, n=len(found), reason=reason)
+        reason += f"; {next((one for one in found if one.outcome is outcome), found[0]).detail}"
+    return replace(base, outcome=outcome, measured=slowest, n=len(timed), reason=reason)
 
 
 RULES: Mapping[str, Callable[[Gate, Sequence[Finding], GateResult], GateResult]] = {
