@@ -301,6 +301,7 @@ class Target(Model):
     invalid: Annotated[tuple[Invalid, ...], Field(strict=False), BeforeValidator(rules.array)] = ()
     errors: Errors | None = Field(default=None, examples=['{ schema = "problem+json" }'])
     openapi: OpenApi | None = Field(default=None, examples=['{ path = "/openapi.json" }'])
+    provider: Annotated[Strings, AfterValidator(rules.path_patterns)] = Field(default=(), examples=['["/provider/*"]'])
     contract: Directory | None = Field(default=None, examples=['"contract.json"'])  # recorded there when it is not there yet
     metrics: Metrics | None = Field(default=None, examples=['{ path = "/metrics" }'])
     alerts: Alerts | None = Field(default=None, examples=['{ rules = "ops/rules.yml" }'])
