@@ -8,6 +8,7 @@ from dataclasses import replace
 from chaos.checks import (
     audit,
     backoff,
+    canary,
     commits,
     contract,
     corpus,
@@ -72,6 +73,9 @@ FAMILIES: Mapping[str, tuple[Check, ...]] = {
     "server": (server.check,),
     "injection": (server.injection,),
     "rollback": (rollback.check,),
+    "canary": (canary.step,),
+    "canary-drill": (canary.drill,),
+    "canary-end": (canary.end,),
     "rotation": (rotation.check,),
     "expiry": (expiry.check,),
     "contract": (contract.check,),

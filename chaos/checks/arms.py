@@ -1,12 +1,12 @@
-"""What one release was asked in one step of a roll-out, and what came of it: sums of intervals, in constant memory. Pure."""
+"""What one release was asked in one step of a roll-out, and what came of it: sums of intervals. Pure."""
 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from chaos.histogram import Histogram
+from chaos.histogram import Histogram, merged
 from chaos.model import Kind
 
 if TYPE_CHECKING:
@@ -14,34 +14,23 @@ if TYPE_CHECKING:
 
     from chaos.model import Interval
 
-BLOCKS = 64  # stretches of time that latencies are kept by, at most: neighbours are put together when there are more
-OWN = (Kind.READ, Kind.WRITE)  # requests that have one good answer, which the target's own file names
-
 
 class Latencies:
-    """Latencies in seconds, by stretches of time. What is asked of them is a quantile of all, and what of each is above a limit."""
+    """Latencies in seconds, by stretches of time of `width` seconds. Asked are a quantile of all, and what of each is above a limit."""
 
-    def __init__(self) -> None:
-        self._blocks: list[Counter[float]] = []
+    def __init__(self, width: float = 1.0) -> None:
+        self._width = width
+        self._blocks: dict[int, Counter[float]] = {}
         self._whole: Counter[float] = Counter()
         self._sorted: list[tuple[float, int]] = []  # of the whole; empty when something was added since
-        self._width, self._into = 1, 0  # how many additions a block takes, and how many the last one has taken
         self._count = 0
 
-    def add(self, counted: Mapping[float, int]) -> None:
-        """One more stretch of time: latency -> how often."""
-        if not self._blocks or self._into >= self._width:
-            self._blocks.append(Counter())
-            self._into = 0
-        for counts in (self._blocks[-1], self._whole):
+    def add(self, counted: Mapping[float, int], *, at: float) -> None:
+        """Latency -> how often, of requests that were due `at`."""
+        for counts in (self._blocks.setdefault(int(at // self._width), Counter()), self._whole):
             counts.update(counted)
         self._sorted = []
-        self._into += 1
         self._count += sum(counted.values())
-        if len(self._blocks) > BLOCKS:
-            halves = zip(self._blocks[::2], [*self._blocks[1::2], Counter[float]()], strict=False)
-            self._blocks = [one + other for one, other in halves]
-            self._width, self._into = 2 * self._width, 1  # the last one had just been begun
 
     def __len__(self) -> int:
         return self._count
@@ -58,7 +47,7 @@ class Latencies:
 
     def above(self, limit: float) -> list[tuple[int, int]]:
         """(how many took longer, how many there were), by stretches of time."""
-        return [(sum(n for value, n in block.items() if value > limit), block.total()) for block in self._blocks]
+        return [(sum(n for value, n in block.items() if value > limit), block.total()) for block in self._blocks.values()]
 
 
 @dataclass(slots=True)
@@ -85,17 +74,14 @@ class Arm:
 
     def take(self, intervals: Iterable[Interval]) -> None:
         """What was seen in one more stretch of time, by whatever was asked in it."""
-        latencies: Counter[float] = Counter()
         asked = failed = 0
         for one in intervals:
             wrong = self._count(one)
-            if one.kind in OWN:
+            if _own(one):
                 asked, failed = asked + one.sent, failed + wrong
             if one.kind is Kind.READ and one.latency:
-                latencies.update(dict(Histogram(one.latency).pairs()))
+                self.reads.add(dict(Histogram(one.latency).pairs()), at=one.started)
         self.row = self.row + failed if failed == asked else 0
-        if latencies:
-            self.reads.add(latencies)
 
     def _count(self, one: Interval) -> int:
         """How many of its requests failed."""
@@ -106,8 +92,54 @@ class Arm:
         else:
             self.hosted += one.sent
             self.refused += one.statuses.get("400", 0)
-        if one.kind in OWN:
+        if _own(one):
             wrong = one.sent - one.good - one.statuses.get("400", 0)
         self.asked += one.sent
         self.failed += wrong
         return wrong
+
+
+def _own(one: Interval) -> bool:
+    """A read or a write of the target's own file, which has one good answer: 'read[0]'. What a crawler finds may be anything."""
+    return one.kind in {Kind.READ, Kind.WRITE} and one.sample.endswith("]")
+
+
+def by_second(intervals: Iterable[Interval]) -> list[list[Interval]]:
+    """Those of each stretch of time together, in order."""
+    stretches: dict[float, list[Interval]] = {}
+    for one in intervals:
+        stretches.setdefault(one.started, []).append(one)
+    return [stretches[started] for started in sorted(stretches)]
+
+
+def thinned(intervals: Iterable[Interval], width: float) -> tuple[Interval, ...]:
+    """The same counts in stretches of `width` seconds: what is kept of a long step. A histogram loses nothing by it."""
+    groups: dict[tuple[int, str, Kind, str, str, str], list[Interval]] = {}
+    for one in intervals:
+        groups.setdefault((int(one.started // width), one.sample, one.kind, one.stratum, one.release, one.machine), []).append(
+            one
+        )
+    return tuple(these[0] if len(these) == 1 else _sum(these) for these in groups.values())
+
+
+def _sum(these: list[Interval]) -> Interval:
+    statuses: Counter[str] = Counter()
+    over: Counter[str] = Counter()
+    for one in these:
+        statuses.update(one.statuses)
+        over.update(one.over)
+    started, seconds = min(one.started for one in these), sum({one.started: one.seconds for one in these}.values())
+    return replace(
+        these[0],
+        started=started,
+        seconds=seconds,
+        planned=sum(one.planned for one in these),
+        sent=sum(one.sent for one in these),
+        good=sum(one.good for one in these),
+        dropped=sum(one.dropped for one in these),
+        statuses=dict(statuses),
+        over=dict(over),
+        latency=merged(one.latency for one in these).text(),
+        lag=merged(one.lag for one in these).text(),
+        covered=sum(one.covered * one.seconds for one in these) / sum(one.seconds for one in these),
+    )

@@ -127,9 +127,7 @@ def handshakes(step: Step) -> Sight:
     A pool makes a handful of them a day, and waiting does not bring more: where none failed, fewer than 1,497 let pass.
     """
     mine, theirs = step.candidate, step.baseline
-    seen = _rate(
-        "handshakes", "TLS handshakes", HANDSHAKES, (mine.broken, mine.handshakes), (theirs.broken, theirs.handshakes)
-    )
+    seen = _rate("handshakes", "TLS handshakes", HANDSHAKES, (mine.broken, mine.handshakes), (theirs.broken, theirs.handshakes))
     if seen.outcome is Outcome.INCONCLUSIVE and not seen.bad:
         says = f"0 of {seen.n:,} TLS handshakes of the candidate's failed ({needed(HANDSHAKES):,} would prove 0.2 %)"
         return Sight(rule=seen.rule, outcome=Outcome.PASS, says=says, n=seen.n, evidence=seen.evidence)

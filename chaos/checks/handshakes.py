@@ -21,6 +21,12 @@ def _inside(one: Connection, window: Window, margin: float) -> bool:
     return one.opened >= window.injected - 1.0 and (not window.healed or one.opened <= window.healed + margin)
 
 
+def counted(one: Connection) -> bool:
+    """Whether it is a handshake with the real server that came to an end which says something; see `rate`."""
+    told = one.established or bool(one.alert) or one.ended_by == "server"
+    return one.behaviour == "relay" and not one.cancel and one.reached >= Rung.CLIENT_HELLO and told
+
+
 def rate(history: History, limits: Limits) -> Finding | None:
     """sec.tls_handshake: TLS handshakes of the target with the real server that failed while nothing was broken.
 
@@ -29,13 +35,7 @@ def rate(history: History, limits: Limits) -> Finding | None:
     """
     margin = limits.recovery
     quiet = [
-        one
-        for one in history.connections
-        if one.behaviour == "relay"
-        and not one.cancel
-        and one.reached >= Rung.CLIENT_HELLO
-        and (one.established or one.alert or one.ended_by == "server")
-        and not any(_inside(one, window, margin) for window in history.windows)
+        one for one in history.connections if counted(one) and not any(_inside(one, window, margin) for window in history.windows)
     ]
     if not quiet:
         return None

@@ -6,6 +6,7 @@ A command says what it takes and hands it on; what it needs is imported when it 
 from __future__ import annotations
 
 COMMANDS = (
+    "canary",
     "export",
     "report",
     "rollback",

@@ -22,7 +22,14 @@ class Arrivals:
     """
 
     def __init__(
-        self, *, seed: int, weights: Sequence[float], rate: float, start: float, paced: bool = False, turn: tuple[int, int] = (0, 1)
+        self,
+        *,
+        seed: int,
+        weights: Sequence[float],
+        rate: float,
+        start: float,
+        paced: bool = False,
+        turn: tuple[int, int] = (0, 1),
     ) -> None:
         self._dice = random.Random(seed)  # noqa: S311  (a reproducible schedule, not a secret)
         self._sums = list(itertools.accumulate(weights))

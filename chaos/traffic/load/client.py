@@ -47,7 +47,21 @@ class Answer:
 class _Exchange(asyncio.Protocol):
     """One connection. `answer` is a future of the request that it carries; between two requests there is none."""
 
-    __slots__ = ("answer", "body", "done", "framed", "head", "headers", "kept", "keep", "parser", "spare", "status", "touched", "transport")
+    __slots__ = (
+        "answer",
+        "body",
+        "done",
+        "framed",
+        "head",
+        "headers",
+        "kept",
+        "keep",
+        "parser",
+        "spare",
+        "status",
+        "touched",
+        "transport",
+    )
 
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None

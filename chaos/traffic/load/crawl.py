@@ -32,7 +32,9 @@ class Robots:
     """One robots.txt: the rules for `agent` (RFC 9309, 2.2), and the sitemaps that it names."""
 
     def __init__(self, text: str, agent: str) -> None:
-        token = (re.search(r"([A-Za-z_-]+)(?:/[\d.]+)?\)?$", agent) or re.search(r"([A-Za-z_-]+)", agent) or [agent, agent])[1].lower()
+        token = (re.search(r"([A-Za-z_-]+)(?:/[\d.]+)?\)?$", agent) or re.search(r"([A-Za-z_-]+)", agent) or [agent, agent])[
+            1
+        ].lower()
         groups: dict[str, list[tuple[bool, str]]] = {}
         self.sitemaps: list[str] = []
         names: list[str] = []

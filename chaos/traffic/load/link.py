@@ -62,7 +62,9 @@ class Link:
         with socket.create_server(("127.0.0.1", 0)) as server:
             server.settimeout(0.2)
             env = {**os.environ, VARIABLE: f"{server.getsockname()[1]}:{token}"}
-            self._process = self._reaper.spawn([sys.executable, *argv], name=self._name, cwd=self._directory, env=env, log=self._log)
+            self._process = self._reaper.spawn(
+                [sys.executable, *argv], name=self._name, cwd=self._directory, env=env, log=self._log
+            )
             self._socket = self._accepted(server, token)
         self._last = time.monotonic()
         self._thread = threading.Thread(target=self._read, name=self._name, daemon=True)
@@ -127,7 +129,9 @@ class Link:
 
     def _failure(self, what: str) -> PartFailed:
         tail = self._process.tail(6) if self._process is not None else ()
-        return PartFailed(what, remedy=f"see {self._log.name} in the run's directory; then start the run again", where=self._name, tail=tail)
+        return PartFailed(
+            what, remedy=f"see {self._log.name} in the run's directory; then start the run again", where=self._name, tail=tail
+        )
 
     def close(self) -> None:
         """End the process, once all that it said has been read."""

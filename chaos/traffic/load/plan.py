@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 SYNTHETIC = {"X-Synthetic": "chaos-gate"}  # on every write: so that a team can tell them from its users'
 UNIQUE = "7d3f0c5be2914a86b05fca1e9d2740b3"  # where a request holds {unique}: as long as what takes its place, and nobody's text
 HOST = "host.of.the.request.invalid"  # where a request chooses its Host
-AGENT = "Mozilla/5.0 (compatible; ChaosGateBot/1.0)"  # of its own: a search engine's name is checked by reverse DNS in some places
+AGENT = (
+    "Mozilla/5.0 (compatible; ChaosGateBot/1.0)"  # of its own: a search engine's name is checked by reverse DNS in some places
+)
 UNKNOWN_HOST, SEO = "unknown-host", "seo"  # Interval.sample of what has no key in chaos.toml
 NAMES = 200  # unknown hosts, asked in turn
 PAGES = 3  # hosts that a pattern of [target.hosts] seo stands for
@@ -89,7 +91,11 @@ def provider_keys(target: Target) -> frozenset[str]:
     Those whose path [target] `provider` names; without that key, those that carry a credential of their own. Where every request
     carries the target's, there is no telling, and nothing is lost: each of them is one.
     """
-    listed = [(f"{kind}[{i}]", one) for kind, many in ((Kind.READ, target.read), (Kind.WRITE, target.write)) for i, one in enumerate(many)]
+    listed = [
+        (f"{kind}[{i}]", one)
+        for kind, many in ((Kind.READ, target.read), (Kind.WRITE, target.write))
+        for i, one in enumerate(many)
+    ]
     if target.provider:
         return frozenset(key for key, one in listed if any(fnmatchcase(one.path.partition("?")[0], of) for of in target.provider))
     own = frozenset(key for key, one in listed if any(CREDENTIAL.search(name) for name in one.headers))
@@ -108,7 +114,9 @@ def orders(plan: LoadPlan) -> dict[str, Any]:
     classes = [*_classes(plan, session)]
     whole = sum(weight for weight, requests in classes if requests)
     if whole <= 0 or plan.rate < 0:
-        raise UsageError("the mix leaves nothing to be sent", remedy="give at least one share that the target has requests of", where="load")
+        raise UsageError(
+            "the mix leaves nothing to be sent", remedy="give at least one share that the target has requests of", where="load"
+        )
     listed = [dict(one, weight=weight / whole / len(requests)) for weight, requests in classes for one in requests]
     return {
         "requests": listed,
@@ -170,7 +178,12 @@ def _page(plan: LoadPlan, session: Session) -> dict[str, Any]:
     from chaos.config import Request  # noqa: PLC0415
 
     anonymous = type(session)(plan.target.model_copy(update={"headers": {}}), session.base_url, {}, dict(plan.headers))
-    more = {"Host": HOST, "User-Agent": plan.agent, "Accept": "text/html,application/xml;q=0.9,*/*;q=0.8", "Accept-Encoding": "gzip"}
+    more = {
+        "Host": HOST,
+        "User-Agent": plan.agent,
+        "Accept": "text/html,application/xml;q=0.9,*/*;q=0.8",
+        "Accept-Encoding": "gzip",
+    }
     return _order(plan, anonymous, Request(method="GET", path=f"/{UNIQUE}"), SEO, Kind.READ, [[200, 399]], more)
 
 

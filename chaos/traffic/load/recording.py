@@ -97,7 +97,15 @@ class Recorder:
     """Stretches of `every` seconds, counted from `origin`, cut where the stratum changes."""
 
     def __init__(
-        self, *, started: float, every: float, origin: float, limits: tuple[float, ...], machine: str, seed: int, stratum: str = STEADY
+        self,
+        *,
+        started: float,
+        every: float,
+        origin: float,
+        limits: tuple[float, ...],
+        machine: str,
+        seed: int,
+        stratum: str = STEADY,
     ) -> None:
         self._every = every
         self._origin = origin or started

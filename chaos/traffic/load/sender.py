@@ -255,7 +255,9 @@ class Sender:
         unique, step, wire, kept = "", None, order.wire, BODY_KEPT
         if order.key == SEO and self._crawl is not None:
             step = self._crawl.next(self.clock())
-            wire = wire.replace(f"/{UNIQUE}".encode(), step.path.encode("ascii", "replace"), 1).replace(HOST.encode(), step.site.host.encode())
+            wire = wire.replace(f"/{UNIQUE}".encode(), step.path.encode("ascii", "replace"), 1).replace(
+                HOST.encode(), step.site.host.encode()
+            )
             kept = BODY_KEPT if step.what == PAGE else LARGEST
         elif order.kind is Kind.HOST:
             self._stranger = (self._stranger + 1) % len(self._unknown)
@@ -273,7 +275,9 @@ class Sender:
             answer = await client.ask(wire, method=order.method, kept=kept)
         except Exhausted as error:
             stretch.under_way -= 1
-            self._recorder.drop(planned, order.key, order.kind, f"not sent: {error.args[0].partition(']')[2].strip() or 'exhausted'}")
+            self._recorder.drop(
+                planned, order.key, order.kind, f"not sent: {error.args[0].partition(']')[2].strip() or 'exhausted'}"
+            )
             return
         self._record(order, step, unique, answer, planned, started, stretch)
 
