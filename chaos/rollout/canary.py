@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 WARM = 60  # requests to each release, one after the other, before it gets any that count
 STATE = "rollout.json"
+AT = 5  # per cent at which the drill takes place
 DRILL = 60.0  # s in which a bad release has to have failed: it is asked rarely
 
 
@@ -39,9 +40,10 @@ def conduct(rig: Rig, plan: Plan, told: Told) -> None:
     if not own and (target.candidate is None or not rig.ours):
         return
     with ExitStack() as ending:
+        shaken = _paths(rig, own=own)
         mover = _command(rig) if own else _edge(rig, ending)
         steps = plan.steps if not isinstance(mover, ByCommand) or mover.steps else (100,)
-        _RollOut(rig, replace(plan, steps=steps), mover, _paths(rig, own=own)).run(told)
+        _RollOut(rig, replace(plan, steps=steps), mover, shaken).run(told)
 
 
 def _command(rig: Rig) -> ByCommand:
@@ -96,7 +98,7 @@ def _drill(rig: Rig, plan: Plan, told: Told) -> None:
     bad = rig.second_instance("bad-release", values=rig.trusting(wrong, rig.start_path))
     ports = {"baseline": rig.target.address[1], "bad": bad.address[1]}
     edge = rig.environment.edge(ports)
-    began = now()
+    began, weight = now(), min(AT, plan.steps[0])
     watching: Watching | None = None
     try:
         shaken = _paths(rig, own=False)
@@ -107,7 +109,7 @@ def _drill(rig: Rig, plan: Plan, told: Told) -> None:
         mover.state.write(told.state)
         watching = Watching(rig, plan, mover, shaken)
         watching.load.start()
-        seen, decision, facts = watching.watch(plan.steps[0], dwell=DRILL, hold=0.0, until=lambda arm: arm.failed >= CAUGHT)
+        seen, decision, facts = watching.watch(weight, dwell=DRILL, hold=0.0, until=lambda arm: arm.failed >= CAUGHT)
         facts |= watching.back()
     finally:
         if watching is not None:
@@ -119,7 +121,7 @@ def _drill(rig: Rig, plan: Plan, told: Told) -> None:
     facts |= {"release": "a planted bad release (wrong CA file)", "title": "a bad release, planted: is it paused"}
     rig.posed.append((began, now()))
     told.record(seen.history("canary.drill", facts))
-    told.say(f"drill: {decision.action} at {plan.steps[0]} %: {decision.why}")
+    told.say(f"drill: {decision.action} at {weight} %: {decision.why}")
 
 
 # -- the candidate --------------------------------------------------------------------------------------------------------------

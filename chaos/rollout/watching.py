@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from chaos.rollout.moving import Mover
 
 LOOK = 1.0  # s between two decisions
-MIX = Mix(reads=0.66, writes=0.05, invalid=0.06, unknown=0.12, seo=0.06, provider=0.05)
+MIX = Mix(reads=0.62, writes=0.05, invalid=0.05, unknown=0.10, seo=0.12, provider=0.06)
 SETTLED = 3.0  # s of requests after a roll-back that are looked at
 LOOKED_UP = 500  # writes of the candidate's in a step, at most
 BLOCKS = 60  # stretches that a planned step is kept by
