@@ -55,7 +55,7 @@ class End:
     seconds: int
 
 
-def second(rng: np.random.Generator, arm: Arm, release: Release, n: int, wave: float, at: float) -> None:
+def second(rng: np.random.Generator, arm: Arm, release: Release, n: int, *, wave: float, at: float) -> None:
     """One second of `n` requests. `wave` is what share of the hosts that are asked for is unknown at the moment."""
     reads, _, hosted, invalid = rng.multinomial(n, MIX)
     failed, flipped = int(rng.binomial(n, release.errors)), int(rng.binomial(invalid, release.flips))
@@ -88,9 +88,9 @@ def roll_out(rng: np.random.Generator, baseline: Release, candidate: Release) ->
             before = (step.baseline.refused, step.baseline.hosted)
             wave = 0.13 * float(waves[(elapsed // 20) % len(waves)])
             mine = int(rng.binomial(RATE, weight / 100))
-            second(rng, step.candidate, candidate, mine, wave, elapsed)
+            second(rng, step.candidate, candidate, mine, wave=wave, at=elapsed)
             if mine < RATE:
-                second(rng, step.baseline, baseline, RATE - mine, wave, elapsed)
+                second(rng, step.baseline, baseline, RATE - mine, wave=wave, at=elapsed)
                 learned.append((step.baseline.refused - before[0], step.baseline.hosted - before[1]))
             if elapsed > QUICK and elapsed % 10 and elapsed <= MOST:
                 continue  # looked at less often from then on, to be done with the simulation some time

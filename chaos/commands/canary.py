@@ -106,7 +106,11 @@ def _work(campaign: Campaign, plan: Plan) -> None:
     from chaos.rollout.watching import Told  # noqa: PLC0415
 
     def record(history: History) -> None:
-        rerun = f"{campaign.collector.request.command} --seed {campaign.seed}"
+        rerun = (
+            f"{campaign.collector.request.command} --seed {campaign.seed}"
+            if campaign.collector.request.seed is None
+            else campaign.collector.request.command
+        )
         campaign.record(history, (replace(one, rerun=rerun) for one in judge(history, campaign.collector.limits)))
 
     told = Told(record=record, say=lambda text: campaign.screen.phase("roll-out", text), state=campaign.directory / STATE)

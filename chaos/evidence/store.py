@@ -364,9 +364,11 @@ def _copy(connection: sqlite3.Connection, number: int, new: int) -> None:
     """One experiment (number 0: what belongs to none, and the phases) from the attached segment."""
     if number == 0:
         connection.execute("INSERT INTO phase SELECT worker, name, at FROM segment.phase")
-    for name in ("history", "window", "operation", "connection", "finding", "log"):
+    for name in ("history", "window", "operation", "connection", "interval", "gauge", "finding", "log"):
         key = "number" if name == "history" else "history"
         there = {row[1] for row in connection.execute(f'PRAGMA segment.table_info("{name}")')}
+        if not there:
+            continue  # an earlier version's segment
         shared = [item for item in _columns(connection, name) if item in there and item != key]
         quoted = ", ".join(f'"{item}"' for item in shared)
         connection.execute(

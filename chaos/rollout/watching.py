@@ -140,6 +140,7 @@ class Watching:
         self.rig, self.plan, self.mover, self.shaken = rig, plan, mover, shaken
         self.learned: list[tuple[float, float]] = []
         self.counted: dict[str, tuple[int, int]] = dict.fromkeys(shaken, (0, 0))
+        decide(Step(weight=0))  # what it imports takes a second: not the first one of the roll-out
         driver = rig.driver
         self.load = Load(
             LoadPlan(
