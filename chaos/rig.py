@@ -267,10 +267,20 @@ class Rig:
         }
 
     def second_instance(
-        self, name: str, *, values: Mapping[str, str] | None = None, path: DatabasePath | None = None
+        self,
+        name: str,
+        *,
+        values: Mapping[str, str] | None = None,
+        path: DatabasePath | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> CommandTarget:
-        """Another instance of the target, not started, on the twin path; `values` replace placeholders (a wrong CA file)."""
-        return self._instance(path or self.start_path, name, values=values)
+        """Another instance of the target, not started, on the twin path.
+
+        `values` replace placeholders (a wrong CA file), `env` goes on top of the target's (a flag).
+        """
+        target = self.config.target
+        release = target.model_copy(update={"env": {**target.env, **env}}) if env else None
+        return self._instance(path or self.start_path, name, values=values, release=release)
 
     def candidate(self, path: DatabasePath | None = None) -> CommandTarget:
         """[target.candidate], not started, on the target's own path (or another) and its database: side by side.

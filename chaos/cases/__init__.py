@@ -10,6 +10,7 @@ from chaos.cases.corpus import CORPUS
 from chaos.cases.crossings import PATHS
 from chaos.cases.life import LIFE
 from chaos.cases.observed import OBSERVED
+from chaos.cases.safeguards import SAFEGUARDS
 from chaos.cases.wire import SITUATIONS, WIRE
 from chaos.errors import UsageError
 from chaos.faults import schedule
@@ -223,6 +224,7 @@ CASES: tuple[Case, ...] = (
         nightly=True,
     ),
     *OBSERVED,
+    *SAFEGUARDS,
 )
 BY_ID = {case.id: case for case in CASES}
 

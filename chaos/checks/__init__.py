@@ -30,6 +30,7 @@ from chaos.checks import (
     replicas,
     rollback,
     rotation,
+    safeguards,
     server,
     writes,
 )
@@ -73,6 +74,7 @@ FAMILIES: Mapping[str, tuple[Check, ...]] = {
     "server": (server.check,),
     "injection": (server.injection,),
     "rollback": (rollback.check,),
+    "safeguards": (safeguards.check,),
     "canary": (canary.step,),
     "canary-drill": (canary.drill,),
     "canary-end": (canary.end,),

@@ -26,6 +26,7 @@ from chaos.experiment import (
     quiet,
     recoveries,
     replicas,
+    safeguards,
     schedules,
     stalls,
     starts,
@@ -80,6 +81,7 @@ RUNNERS: Mapping[str, Runner] = {
     "metrics": metrics.metrics,
     "metrics-tls": metrics.metrics_tls,
     "metrics-pool": metrics.metrics_pool,
+    "safeguards": safeguards.run,
 }
 
 # Families whose faults write themselves down, each when it is injected. All others do so here, as a whole.
