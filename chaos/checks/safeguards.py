@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from chaos.model import Finding, History, Outcome
 
@@ -94,12 +94,12 @@ def _p95(seconds: Sequence[float]) -> float:
     return sorted(seconds)[math.ceil(0.95 * len(seconds)) - 1]
 
 
-def excess(start: Mapping[str, Sequence[float]]) -> float:
+def excess(start: Mapping[str, Any]) -> float:
     """By how much the slowest of the first requests was slower than P95 of the later ones, in seconds."""
     return max(start["first"]) - _p95(start["steady"])
 
 
-def slow_starts(starts: Sequence[Mapping[str, Sequence[float]]], handshake: float) -> int:
+def slow_starts(starts: Sequence[Mapping[str, Any]], handshake: float) -> int:
     """In how many starts the first requests were slower by at least half of what a session takes to be made on that path."""
     return sum(excess(one) > handshake / 2 for one in starts)
 
