@@ -223,6 +223,14 @@ CASES: tuple[Case, ...] = (
         injects=False,
         nightly=True,
     ),
+    Case(
+        id="shadow",
+        family="shadow",
+        title="recorded production reads (--shadow), sent again to both releases",
+        gates=("rel.api_contract", "rel.no_400_to_500", "rel.availability"),
+        injects=False,
+        nightly=True,
+    ),
     *OBSERVED,
     *SAFEGUARDS,
 )

@@ -32,6 +32,7 @@ from chaos.checks import (
     rotation,
     safeguards,
     server,
+    shadow,
     writes,
 )
 from chaos.checks.limits import Limits
@@ -81,6 +82,7 @@ FAMILIES: Mapping[str, tuple[Check, ...]] = {
     "rotation": (rotation.check,),
     "expiry": (expiry.check,),
     "contract": (contract.check,),
+    "shadow": (shadow.check,),
     **dict.fromkeys(("corpus-sample", "corpus-steady", "corpus-fault", "corpus-candidate"), (corpus.check,)),
     **dict.fromkeys(("logs", "logs-fault"), (logs.check,)),
     **dict.fromkeys(("metrics", "metrics-tls", "metrics-pool"), (metrics.check,)),

@@ -96,7 +96,7 @@ def _p95(seconds: Sequence[float]) -> float:
 
 def excess(start: Mapping[str, Any]) -> float:
     """By how much the slowest of the first requests was slower than P95 of the later ones, in seconds."""
-    return max(start["first"]) - _p95(start["steady"])
+    return float(max(start["first"])) - _p95(start["steady"])
 
 
 def slow_starts(starts: Sequence[Mapping[str, Any]], handshake: float) -> int:

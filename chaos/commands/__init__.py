@@ -10,4 +10,5 @@ COMMANDS = (
     "export",
     "report",
     "rollback",
+    "shadow",
 )

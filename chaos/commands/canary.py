@@ -61,6 +61,7 @@ class Length(click.ParamType[float]):
 )
 @click.option("--compress", is_flag=True, help="each step lasts only until it is proven (holds: 10 minutes at most)")
 @click.option("--rate", type=click.FloatRange(1, 5000), default=100.0, show_default=True, help="requests a second")
+@click.option("--safeguards/--no-safeguards", default=True, show_default=True, help="first demonstrate roll.safeguards")
 @click.option("--seed", type=int, help="seed of everything that is random (default: a fresh one, printed)")
 @click.option("--evidence", metavar="DIR", help="where the evidence goes (default: evidence/<UTC time>-<id>)")
 @click.option("--json", "as_json", is_flag=True, help="evidence.json on stdout, and nothing else; people read stderr")
@@ -72,6 +73,7 @@ def command(
     hold: float | None,
     compress: bool,
     rate: float,
+    safeguards: bool,
     seed: int | None,
     evidence: str | None,
     as_json: bool,
@@ -95,12 +97,12 @@ def command(
         evidence=evidence,
         seed=seed,
         command=" ".join(["chaos-gate", *sys.argv[1:]]),
-        settles=("roll.canary", "roll.pause"),
+        settles=("roll.canary", "roll.pause", *(("roll.safeguards",) if safeguards else ())),
     )
-    sys.exit(execute(request, lambda campaign: _work(campaign, plan), name="canary", as_json=as_json))
+    sys.exit(execute(request, lambda campaign: _work(campaign, plan, safeguards=safeguards), name="canary", as_json=as_json))
 
 
-def _work(campaign: Campaign, plan: Plan) -> None:
+def _work(campaign: Campaign, plan: Plan, *, safeguards: bool) -> None:
     from chaos.checks import judge  # noqa: PLC0415
     from chaos.rollout.canary import STATE, conduct  # noqa: PLC0415
     from chaos.rollout.watching import Told  # noqa: PLC0415
@@ -114,4 +116,16 @@ def _work(campaign: Campaign, plan: Plan) -> None:
         campaign.record(history, (replace(one, rerun=rerun) for one in judge(history, campaign.collector.limits)))
 
     told = Told(record=record, say=lambda text: campaign.screen.phase("roll-out", text), state=campaign.directory / STATE)
+    if safeguards:
+        _demonstrate(campaign)
     conduct(campaign.rig, replace(plan, seed=campaign.seed), told)
+
+
+def _demonstrate(campaign: Campaign) -> None:
+    """Each safeguard that applies to this target."""
+    from chaos.cases.safeguards import SAFEGUARDS  # noqa: PLC0415
+
+    for case in SAFEGUARDS:
+        if not case.absent(campaign.config):
+            for found in campaign.prove(case):
+                campaign.screen.phase("safeguard", f"{found.outcome}: {found.detail}")

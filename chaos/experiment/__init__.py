@@ -28,6 +28,7 @@ from chaos.experiment import (
     replicas,
     safeguards,
     schedules,
+    shadow,
     stalls,
     starts,
 )
@@ -73,6 +74,7 @@ RUNNERS: Mapping[str, Runner] = {
     "server": quiet.server,
     "injection": quiet.injection,
     "contract": contract.contract,
+    "shadow": shadow.shadow,
     "corpus-steady": corpus.steady,
     "corpus-candidate": corpus.candidate,
     **dict.fromkeys(("corpus-sample", "corpus-fault"), corpus.fault),

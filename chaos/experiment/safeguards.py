@@ -33,6 +33,7 @@ UNKNOWN = 4  # unknown hosts that are asked for
 DELAY = 40  # ms: a connection that has to be made first shows, whatever the machine does
 ROUNDS = 12  # of requests after the first ones: what is usual for the same instance
 LEAST = 15.0  # s in which a health check that looks now and then has looked
+LIVES = 4  # answers of the liveness path that are wanted while the chain is wrong
 PAUSE = 0.25  # s between two looks
 
 
@@ -217,18 +218,19 @@ def _ready(rig: Rig, instance: CommandTarget) -> str:
 
 def _until(rig: Rig, instance: CommandTarget, patience: float, *, ready: bool) -> tuple[str, list[str]]:
     """Seconds until `ready` says so twice in a row ('' when it does not), and what `live` said meanwhile. A read keeps it awake."""
-    began, row, lives = time.monotonic(), 0, list[str]()
+    began, row, lives, first = time.monotonic(), 0, list[str](), ""
     session = replace(rig.driver.session, base_url=instance.base_url)
     samples: list[Sample] = [one for one in (rig.live,) if one]
     while time.monotonic() - began < patience:
         at = time.monotonic() - began
         said = _ready(rig, instance)
         row = row + 1 if bool(said) is not ready else 0
+        first = (first or f"{at:.1f}") if row else ""
         for sample in samples:
             done = rig.driver.call(send(session, sample, deadline=rig.driver.deadline))
             lives.append(str(done.status or done.error))
-        if row >= 2:
-            return f"{at:.1f}", lives
+        if row >= 2 and (ready or len(lives) >= LIVES or not samples):
+            return first, lives
         if instance.exited():
             return "", lives
         rig.driver.call(send(session, rig.driver.samples[Kind.READ][0], deadline=rig.driver.deadline))

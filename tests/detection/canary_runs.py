@@ -16,7 +16,7 @@ from tests.detection.tiny_run import until
 
 SERVICE = Path(__file__).with_name("planted_canary.py")
 FRONT = TARGETS / "two_releases"
-SHORT = ("--steps", "50,100", "--compress", "--hold", "120", "--rate", "150")
+SHORT = ("--no-safeguards", "--steps", "50,100", "--compress", "--hold", "120", "--rate", "150")
 
 
 def beside(directory, defect):

@@ -21,7 +21,7 @@ RULES = {
     "some_handshakes_fail": "handshakes",
     "acknowledges_and_forgets": "writes",
 }
-CAREFUL = ("--steps", "5,25,50,100", "--compress", "--hold", "300", "--rate", "150")
+CAREFUL = ("--no-safeguards", "--steps", "5,25,50,100", "--compress", "--hold", "300", "--rate", "150")
 
 
 def told(result, check):

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import resource
-import select
-import selectors
 import signal
 import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from chaos.traffic.load.link import Child
+from chaos.traffic.load.loop import punctual
 from chaos.traffic.load.sender import Sender, lines
 
 if TYPE_CHECKING:
@@ -21,17 +20,6 @@ if TYPE_CHECKING:
 
 HEARTBEAT = 1.0  # s
 SWITCH = 0.0005  # s for which the thread that writes histograms may keep the interpreter from the one that sends
-
-
-class Punctual(selectors.DefaultSelector):  # type: ignore[misc,valid-type]  # it is another class on each system
-    """epoll rounds its time-out up to a millisecond, which would be in every latency; select(2) on its descriptor does not."""
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """As any selector's."""
-        if timeout is not None and timeout > 0 and isinstance(self, getattr(selectors, "EpollSelector", ())):
-            select.select([self.fileno()], [], [], timeout)
-            timeout = 0
-        return super().select(timeout)  # type: ignore[no-any-return]
 
 
 async def main() -> None:
@@ -80,5 +68,5 @@ if __name__ == "__main__":
         hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 65_536) if hard != resource.RLIM_INFINITY else 65_536, hard))
     sys.setswitchinterval(SWITCH)
-    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(Punctual())) as runner:
+    with asyncio.Runner(loop_factory=punctual) as runner:
         runner.run(main())

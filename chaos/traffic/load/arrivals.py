@@ -31,6 +31,8 @@ class Arrivals:
         paced: bool = False,
         turn: tuple[int, int] = (0, 1),
     ) -> None:
+        self._seed = seed
+        self._changes = 0
         self._dice = random.Random(seed)  # noqa: S311  (a reproducible schedule, not a secret)
         self._sums = list(itertools.accumulate(weights))
         self._paced = paced
@@ -55,7 +57,13 @@ class Arrivals:
         return taken
 
     def change(self, rate: float, at: float) -> None:
-        """Another rate from `at` on; 0 stops. Exponential gaps have no memory, so a new one may begin at any time."""
+        """Another rate from `at` on; 0 stops. Exponential gaps have no memory, so a new one may begin at any time.
+
+        The dice begin anew, so that several senders of one seed agree again, however far each of them had come.
+        """
+        self._changes += 1
+        self._dice = random.Random(f"{self._seed} {self._changes}")  # noqa: S311
+        self._number = -1
         self._rate = rate
         self._from = at
         self._step()

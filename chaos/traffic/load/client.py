@@ -47,27 +47,12 @@ class Answer:
 class _Exchange(asyncio.Protocol):
     """One connection. `answer` is a future of the request that it carries; between two requests there is none."""
 
-    __slots__ = (
-        "answer",
-        "body",
-        "done",
-        "framed",
-        "head",
-        "headers",
-        "kept",
-        "keep",
-        "parser",
-        "spare",
-        "status",
-        "touched",
-        "transport",
-    )
-
     def __init__(self) -> None:
         self.transport: asyncio.Transport | None = None
         self.answer: asyncio.Future[Answer] | None = None
         self.spare = False  # between two requests
-        self.keep = 0.0
+        self.keep = 0.0  # until when it may be used again
+        self.headers: dict[str, str] = {}
 
     def begin(self, wire: bytes, *, head: bool, kept: int, loop: asyncio.AbstractEventLoop) -> asyncio.Future[Answer]:
         self.parser = httptools.HttpResponseParser(self)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 ROBOTS, SITEMAP, PAGE = "robots", "sitemap", "page"
 AGAIN = 600.0  # s until robots.txt and sitemaps are read once more (RFC 9309, 2.4: within a day)
+LATER = 10.0  # s until that is tried again when it failed, and an older one is at hand
 LARGEST = 1 << 20  # bytes of a robots.txt or sitemap that are looked at (RFC 9309, 2.5: at least 500 KiB)
 SITEMAPS, PER_SITE, HOSTS = 20, 500, 50
 REDIRECTS = 5  # RFC 9309, 2.3.1.2
@@ -151,7 +152,9 @@ class Crawl:
     def _robots(self, site: Site, status: int | None, headers: Mapping[str, str], body: bytes, now: float) -> bool:
         site.asking = False
         if status is None or status >= 500 or status in {400, 421, 429}:
-            return False  # nothing is asked of it but robots.txt again; what was read before holds (RFC 9309, 2.3.1.4)
+            # Nothing is asked of it but robots.txt again; what was read before holds, and is tried later (RFC 9309, 2.3.1.4).
+            site.read_at = now - AGAIN + LATER
+            return False
         if 300 <= status < 400 and site.redirects < REDIRECTS:
             where = urlsplit(headers.get("location", ""))
             site.redirects += 1

@@ -7,7 +7,7 @@ sender replaces. So the sender needs no configuration, no templates and no time 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -124,7 +124,7 @@ def orders(plan: LoadPlan) -> dict[str, Any]:
         "seo": _seo(plan),
         "rate": float(plan.rate),
         "deadline": plan.patience,
-        "private": {**_private(plan), **plan.private},
+        "private": dict(sorted({**_private(plan), **plan.private}.items(), key=lambda pair: -len(pair[0]))),  # the longest first
         "seed": plan.seed,
         "paced": plan.paced,
         "every": plan.every,
@@ -165,17 +165,18 @@ def _ordered(plan: LoadPlan, session: Session, sample: Sample) -> dict[str, Any]
         more |= SYNTHETIC
         if header := getattr(sample.request, "idempotency_header", None):
             more[header] = UNIQUE
-    return _order(plan, session, sample.request, sample.key, sample.kind, _ranges(sample.request), more)
+    return _order(plan, session, sample, _ranges(sample.request), more)
 
 
 def _stranger(plan: LoadPlan, session: Session, sample: Sample) -> dict[str, Any]:
     """A good request under a host that nobody has listed: 400 is the healthy answer to it, and nothing else is."""
-    return _order(plan, session, sample.request, UNKNOWN_HOST, Kind.HOST, [[400, 400]], {"Host": HOST})
+    return _order(plan, session, replace(sample, key=UNKNOWN_HOST, kind=Kind.HOST), [[400, 400]], {"Host": HOST})
 
 
 def _page(plan: LoadPlan, session: Session) -> dict[str, Any]:
     """What a crawler asks: path and host are put in when it is sent. It has no credentials."""
     from chaos.config import Request  # noqa: PLC0415
+    from chaos.traffic.requests import Sample  # noqa: PLC0415
 
     anonymous = type(session)(plan.target.model_copy(update={"headers": {}}), session.base_url, {}, dict(plan.headers))
     more = {
@@ -184,21 +185,21 @@ def _page(plan: LoadPlan, session: Session) -> dict[str, Any]:
         "Accept": "text/html,application/xml;q=0.9,*/*;q=0.8",
         "Accept-Encoding": "gzip",
     }
-    return _order(plan, anonymous, Request(method="GET", path=f"/{UNIQUE}"), SEO, Kind.READ, [[200, 399]], more)
+    page = Sample(kind=Kind.READ, key=SEO, request=Request(method="GET", path=f"/{UNIQUE}"))
+    return _order(plan, anonymous, page, [[200, 399]], more)
 
 
-def _order(
-    plan: LoadPlan, session: Session, request: Request, key: str, kind: Kind, accepts: list[list[int]], more: Mapping[str, str]
-) -> dict[str, Any]:
+def _order(plan: LoadPlan, session: Session, sample: Sample, accepts: list[list[int]], more: Mapping[str, str]) -> dict[str, Any]:
     from chaos.traffic.exchange import serialised  # noqa: PLC0415
 
+    request, key = sample.request, sample.key
     keep = {"Connection": "keep-alive"} if plan.kept and request.method in {"GET", "HEAD"} else {}
     outgoing = session.build(request, UNIQUE, {**more, **keep})
     parts = urlsplit(outgoing.url)
     return {
         "to": [parts.scheme, parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)],
         "key": key,
-        "kind": str(kind),
+        "kind": str(sample.kind),
         "method": request.method,
         "path": request.path,
         "expected": "400" if key == UNKNOWN_HOST else request.expected,

@@ -26,7 +26,7 @@ RELEASES = 8  # names of who answered that are told apart
 
 
 class Tally:
-    """Values by how often, at a histogram's own resolution: recording costs a tenth of what it costs there, and an empty one nothing."""
+    """Values by how often, at a histogram's own resolution: recording costs a tenth of that, and an empty one nothing."""
 
     __slots__ = ("counts",)
 
