@@ -77,7 +77,7 @@ def _told(facts: dict[str, str], decision: Decision) -> str:
         return f"not decided when the roll-out was ended: {decision.why}"
     blame = {"both": "the baseline does the same, so it is not the release: "}
     since = f", first seen {facts['since']} s after the weight was set" if facts.get("since") else ""
-    return f"paused: {blame.get(decision.culprit, "")}{decision.why}{since}; {_back(facts)}"
+    return f"paused: {blame.get(decision.culprit, '')}{decision.why}{since}; {_back(facts)}"
 
 
 def _back(facts: dict[str, str]) -> str:
