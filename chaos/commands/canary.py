@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 LEAST = 5.0  # s that a compressed step lasts
-COMPRESSED = 600.0  # s that a compressed step may be held
+SHORTEST = 600.0  # s that a step may be held, at the least, where nobody says how long
+ENOUGH = 3000  # requests of the candidate that prove what can be proven
 
 
 class Steps(click.ParamType[tuple[int, ...]]):
@@ -57,9 +58,11 @@ class Length(click.ParamType[float]):
 )
 @click.option("--hours", type=click.FloatRange(0, 1000), default=24.0, show_default=True, help="length of the whole, by plan")
 @click.option(
-    "--hold", type=Length(), help="how long a step that is not proven may be held beyond the plan (default: as long again)"
+    "--hold",
+    type=Length(),
+    help="how long a step that is not proven may be held beyond the plan (default: as long again, or what proving takes)",
 )
-@click.option("--compress", is_flag=True, help="each step lasts only until it is proven (holds: 10 minutes at most)")
+@click.option("--compress", is_flag=True, help="each step lasts only until it is proven")
 @click.option("--rate", type=click.FloatRange(1, 5000), default=100.0, show_default=True, help="requests a second")
 @click.option("--safeguards/--no-safeguards", default=True, show_default=True, help="first demonstrate roll.safeguards")
 @click.option("--seed", type=int, help="seed of everything that is random (default: a fresh one, printed)")
@@ -88,9 +91,8 @@ def command(
     from chaos.rollout.watching import Plan  # noqa: PLC0415
 
     dwell = LEAST if compress else hours * 3600 / len(steps)
-    plan = Plan(
-        steps=steps, dwell=dwell, hold=(COMPRESSED if compress else max(60.0, dwell)) if hold is None else hold, rate=rate
-    )
+    patience = max(SHORTEST, 0.0 if compress else dwell, ENOUGH / (rate * steps[0] / 100)) if hold is None else hold
+    plan = Plan(steps=steps, dwell=dwell, hold=patience, rate=rate)
     request = Request(
         given=given,
         profile="canary",
@@ -104,6 +106,7 @@ def command(
 
 def _work(campaign: Campaign, plan: Plan, *, safeguards: bool) -> None:
     from chaos.checks import judge  # noqa: PLC0415
+    from chaos.model import Finding, Outcome  # noqa: PLC0415
     from chaos.rollout.canary import STATE, conduct  # noqa: PLC0415
     from chaos.rollout.watching import Told  # noqa: PLC0415
 
@@ -118,7 +121,11 @@ def _work(campaign: Campaign, plan: Plan, *, safeguards: bool) -> None:
     told = Told(record=record, say=lambda text: campaign.screen.phase("roll-out", text), state=campaign.directory / STATE)
     if safeguards:
         _demonstrate(campaign)
-    conduct(campaign.rig, replace(plan, seed=campaign.seed), told)
+    absent = conduct(campaign.rig, replace(plan, seed=campaign.seed), told)
+    campaign.add(
+        Finding(check=gate.removeprefix("roll."), gate=gate, outcome=Outcome.NOT_APPLICABLE, detail=why)
+        for gate, why in absent.items()
+    )
 
 
 def _demonstrate(campaign: Campaign) -> None:

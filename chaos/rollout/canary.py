@@ -31,19 +31,27 @@ AT = 5  # per cent at which the drill takes place
 DRILL = 60.0  # s in which a bad release has to have failed: it is asked rarely
 
 
-def conduct(rig: Rig, plan: Plan, told: Told) -> None:
-    """The drill, where bad releases can be started; then the candidate, where there is one. Raises ChaosError; weights go back."""
-    target = rig.config.target
+def conduct(rig: Rig, plan: Plan, told: Told) -> dict[str, str]:
+    """The drill, where a bad release can be started; then the candidate, where there is one. Gate -> why it does not apply.
+
+    Raises ChaosError; the weight goes back.
+    """
+    target, absent = rig.config.target, {}
     own = target.deploy is not None
     if rig.ours:
         _drill(rig, plan, told)
-    if not own and (target.candidate is None or not rig.ours):
-        return
+    else:
+        absent["roll.pause"] = "the drill needs an instance of its own, and the target runs elsewhere ([target] url)"
+    if not own and not rig.ours:
+        return {**absent, "roll.canary": "the releases run elsewhere, and no [target.deploy] says how their shares are moved"}
+    if not own and target.candidate is None:
+        return absent
     with ExitStack() as ending:
         shaken = _paths(rig, own=own)
         mover = _command(rig) if own else _edge(rig, ending)
         steps = plan.steps if not isinstance(mover, ByCommand) or mover.steps else (100,)
         _RollOut(rig, replace(plan, steps=steps), mover, shaken).run(told)
+    return absent
 
 
 def _command(rig: Rig) -> ByCommand:
@@ -93,7 +101,7 @@ def _paths(rig: Rig, *, own: bool) -> dict[str, Handshakes]:
 
 
 def _drill(rig: Rig, plan: Plan, told: Told) -> None:
-    """The target with a wrong CA file, at the first weight: as after a certificate mistake. Its failures are asked for on purpose."""
+    """The target with a wrong CA file, at 5 %: as after a certificate mistake. Its failures are asked for on purpose."""
     wrong = rig.identity("untrusted-ca").chain_file
     bad = rig.second_instance("bad-release", values=rig.trusting(wrong, rig.start_path))
     ports = {"baseline": rig.target.address[1], "bad": bad.address[1]}
@@ -161,12 +169,18 @@ class _RollOut(Watching):
 
     def _step(self, weight: int, told: Told, *, first: bool) -> Decision:
         told.say(f"{weight} % to the candidate")
-        seen, decision, facts = self.watch(weight, dwell=self.plan.dwell, hold=self.plan.hold)
+        seen, decision, facts = self.watch(weight, dwell=self.plan.dwell, hold=self.plan.hold, say=told.say)
+        failed: ChaosError | None = None
         if decision.action == "pause":
-            facts |= self.back()
+            try:
+                facts |= self.back()
+            except ChaosError as error:  # what paused it is kept all the same
+                failed = error
         self.settle()
         facts |= {"gate": "roll.canary", "family": "canary", "decision": decision.action, "first": "yes" if first else "no"}
         facts |= {"title": f"the candidate at {weight} %"}
         told.record(seen.history(f"canary.{weight}", facts))
         told.say(f"{weight} %: {decision.action}: {decision.why}")
+        if failed is not None:
+            raise failed
         return decision

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from chaos.checks.handshakes import counted
-from chaos.experiment.census import UPSTREAM, backends
+from chaos.experiment.census import NEAR, UPSTREAM, backends
 from chaos.model import Rung, now
 
 if TYPE_CHECKING:
@@ -24,10 +24,10 @@ _WORTH = re.compile(r"connection received|could not accept SSL|requires a valid 
 
 @dataclass(slots=True)
 class Refusals:
-    """The server's log, read on: the ports whose handshakes it could not accept."""
+    """The server's log, read on: the ports whose handshakes it could not accept, the last one of each."""
 
     server: Database
-    ports: set[int] = field(default_factory=set)
+    refused: dict[int, float] = field(default_factory=dict)  # port -> when it was called from
     _offset: int = 0
     _open: list[str] = field(default_factory=list)  # lines of connections whose story may go on
 
@@ -38,7 +38,7 @@ class Refusals:
         """What has been added since."""
         at, self._offset = self._offset, self.server.log_offset()
         self._open = [*self._open, *(line for line in self.server.log_since(at) if _WORTH.search(line))][-2000:]
-        self.ports |= {one.port for one in backends(self._open) if one.refused}
+        self.refused |= {one.port: one.at for one in backends(self._open) if one.refused}
 
 
 @dataclass(slots=True)
@@ -54,22 +54,23 @@ class Handshakes:
 
     def take(self) -> tuple[int, int]:
         """(handshakes, failed) so far."""
-        oldest = now()
+        oldest, done = now(), set[int]()
         for one in self.path.connections(self.since):
+            done |= {one.id} & self._done
             if one.id in self._done or one.behaviour != "relay" or one.reached < Rung.CLIENT_HELLO:
                 continue
             if not (one.established or (one.closed and now() - one.closed > LATE)):
                 oldest = min(oldest, one.opened)
                 continue
-            self._done.add(one.id)
+            done.add(one.id)
             refused = self._refused(one)
             if counted(one) or refused:
                 self.total += 1
                 self.failed += not one.established
-        self.since = oldest - LATE  # what is settled before that is not looked at again
+        self.since, self._done = oldest - LATE, done  # what is settled before that is not looked at again
         return self.total, self.failed
 
     def _refused(self, one: Connection) -> bool:
-        ports = self.refusals.ports if self.refusals else set()
+        refused = self.refusals.refused if self.refusals else {}
         said = next((found for _, what in one.steps if (found := UPSTREAM.match(what))), None)
-        return said is not None and int(said[1]) in ports
+        return said is not None and abs(refused.get(int(said[1]), 0.0) - one.opened) <= NEAR

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -16,7 +17,7 @@ from chaos.traffic.load import Load, LoadPlan, Mix
 from chaos.traffic.requests import send
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Mapping
     from pathlib import Path
 
     from chaos.model import Interval, Operation
@@ -31,6 +32,7 @@ LOOKED_UP = 500  # writes of the candidate's in a step, at most
 BLOCKS = 60  # stretches that a planned step is kept by
 KEPT = 2000  # intervals above which a long step is kept by its stretches
 PATIENT = 5.0  # s in which a write may come to be seen
+SAID = 600.0  # s between two words about a step that lasts
 LEARNED = 5.0  # s of a stretch of the learned baseline, at the least
 
 
@@ -50,12 +52,15 @@ class Plan:
         return max(1.0, self.dwell / BLOCKS)
 
 
+Say = Callable[[str], None]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Told:
     """Where the work tells of itself: `record` keeps a history, `say` is one line for people, `state` the file of a roll-back."""
 
     record: Callable[[History], None]
-    say: Callable[[str], None]
+    say: Say
     state: Path
 
 
@@ -159,9 +164,9 @@ class Watching:
         )
 
     def watch(
-        self, weight: int, *, dwell: float, hold: float, until: Callable[[Arm], bool] | None = None
+        self, weight: int, *, dwell: float, hold: float, until: Callable[[Arm], bool] | None = None, say: Say | None = None
     ) -> tuple[Watch, Decision, dict[str, str]]:
-        """Set the weight, and decide each second until it is decided. `until` ends it without."""
+        """Set the weight, and decide each second until it is decided; `until` ends it without. `say` is told of a long one."""
         self.mover.move(weight)
         seen = Watch(weight, self.plan.width, self.learned)
         writes = _Writes(self.rig, self.mover.candidate_url)
@@ -179,6 +184,8 @@ class Watching:
             if decision.action != "hold" or (until and until(seen.step.candidate)):
                 self.learned += seen.learn()
                 return seen, decision, facts
+            if say and lasted // SAID > (lasted - LOOK) // SAID:
+                say(f"{weight} %, {lasted / 60:.0f} min: {decision.why}")
 
     def _shake(self, step: Step) -> None:
         """Handshakes since the last step's end."""
