@@ -45,9 +45,9 @@ class Latencies:
                 return value
         return 0.0
 
-    def above(self, limit: float) -> list[tuple[int, int]]:
-        """(how many took longer, how many there were), by stretches of time."""
-        return [(sum(n for value, n in block.items() if value > limit), block.total()) for block in self._blocks.values()]
+    def above(self, limit: float) -> dict[int, tuple[int, int]]:
+        """Stretch of time -> (how many took longer, how many there were)."""
+        return {at: (sum(n for value, n in block.items() if value > limit), block.total()) for at, block in self._blocks.items()}
 
 
 @dataclass(slots=True)

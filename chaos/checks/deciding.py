@@ -20,7 +20,9 @@ from chaos.sequential import PAUSE, TRIP, e_value
 from chaos.statistics import design_effect, judge_rate, needed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    from chaos.checks.arms import Latencies
 
 ERRORS, HANDSHAKES = 0.005, 0.002  # roll.pause: shares
 LATENCY, TAIL = 1.15, 0.05  # P95 of at most so many times the baseline's; the share that is above a P95
@@ -137,8 +139,8 @@ def handshakes(step: Step) -> Sight:
 def latency(step: Step) -> Sight:
     """At most 5 % of the reads take longer than 1.15 times the P95 of the baseline's, in the same stretch of time.
 
-    The baseline's P95 is itself an estimate: its upper confidence limit accuses, its lower one lets pass. Blocks of time say by how
-    much slow requests hang together; an e-process of counts divided by that is one still (Jensen's inequality).
+    The baseline's P95 is itself an estimate: its upper confidence limit accuses, its lower one lets pass. Slow requests hang together;
+    an e-process of counts divided by how much they do (`together`) is one still (Jensen's inequality).
     """
     mine, theirs = step.candidate.reads, step.baseline.reads
     if not step.baseline.asked and step.weight >= 100:
@@ -148,8 +150,7 @@ def latency(step: Step) -> Sight:
     error = math.sqrt((1 - TAIL) * TAIL / len(theirs))
     high = LATENCY * theirs.quantile(min(1.0, 1 - TAIL + CAREFUL * error))
     low = LATENCY * theirs.quantile(max(0.0, 1 - TAIL - FAIR * error))
-    above = mine.above(high)
-    bad, n, deff = sum(slow for slow, _ in above), len(mine), design_effect(above)
+    bad, n, deff = _slow(mine, theirs, high)
     evidence = e_value(bad / deff, n / deff, TAIL)
     seen = (
         f"P95 of the candidate's reads is {1000 * mine.quantile(1 - TAIL):.1f} ms, of the baseline's "
@@ -158,11 +159,38 @@ def latency(step: Step) -> Sight:
     if evidence >= PAUSE:
         says = f"{seen}, more than {TAIL:.0%}, evidence {_to_one(evidence)}"
         return Sight(rule="P95", outcome=Outcome.FAIL, says=says, bad=bad, n=n, evidence=evidence)
-    strict = mine.above(low)
-    passed = judge_rate(sum(slow for slow, _ in strict), n, TAIL, deff=design_effect(strict)) is Outcome.PASS
+    strict, _, deff = _slow(mine, theirs, low)
+    passed = judge_rate(strict, n, TAIL, deff=deff) is Outcome.PASS
     outcome = Outcome.PASS if passed else Outcome.INCONCLUSIVE
     says = seen if passed else f"{seen}: not yet proven to be at most {TAIL:.0%}"
     return Sight(rule="P95", outcome=outcome, says=says, bad=bad, n=n, evidence=evidence)
+
+
+def _slow(mine: Latencies, theirs: Latencies, limit: float) -> tuple[int, int, float]:
+    """(how many took longer, of how many, how much they hang together) of the candidate's reads."""
+    above = mine.above(limit)
+    return sum(slow for slow, _ in above.values()), len(mine), together(above, theirs.above(limit))
+
+
+def together(mine: Mapping[int, tuple[int, int]], theirs: Mapping[int, tuple[int, int]]) -> float:
+    """How much less the candidate's slow requests say than independent ones, by stretches of time: >= 1.
+
+    A design effect (chaos.statistics), less what the baseline does in the same stretches: where the machine stops for both, nothing
+    of it is the candidate's. What varies is the distance to the baseline's share in that stretch, and that share is an estimate too.
+    """
+    slow, n = (sum(one[i] for one in mine.values()) for i in (0, 1))
+    base_slow, base_n = (sum(one[i] for one in theirs.values()) for i in (0, 1))
+    if not slow or not base_slow:
+        return design_effect(list(mine.values()))
+    ratio, share = slow / n * base_n / base_slow, base_slow / base_n
+    distance = variance = 0.0
+    for at, (bad, count) in mine.items():
+        base_bad, base_count = theirs.get(at, (0, 0))
+        about = (base_bad + share) / (base_count + 1)  # drawn towards the whole's share where there is little to see
+        expected = min(1.0, ratio * about)
+        distance += (bad - expected * count) ** 2
+        variance += count * expected * (1 - expected) + (ratio * count) ** 2 * about * (1 - about) / (base_count + 1)
+    return max(1.0, distance / variance) if variance else 1.0
 
 
 def hosts(step: Step) -> Sight:
