@@ -12,7 +12,7 @@ import click
 from chaos.commands.options import config_option
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from chaos.export.policy import Policy
 
@@ -27,6 +27,9 @@ metrics_option = click.option(
     "seen",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="what the target's metrics path answered, saved: names and labels are taken from it",
+)
+directory_option = click.option(
+    "-o", "--output", type=click.Path(file_okay=False, path_type=Path), required=True, metavar="DIR", help="they go there"
 )
 
 
@@ -104,7 +107,63 @@ def export_prometheus(
     policy, wanted = _policy(given, job, seen), only or prometheus.GROUPS
     _write(prometheus.rules(policy, wanted), output)
     if tests is not None and output is not None:
-        _write(prometheus.tests(policy, str(output.resolve()), wanted), tests)
+        _write(prometheus.unit_tests(policy, str(output.resolve()), wanted), tests)
+
+
+@command.command("grafana")
+@config_option
+@job_option
+@metrics_option
+@directory_option
+def export_grafana(*, given: str | None, job: str | None, seen: Path | None, output: Path) -> None:
+    """Write Grafana dashboards: the target's panels with the gates' thresholds, and a running soak."""
+    from chaos.export import grafana  # noqa: PLC0415
+
+    made = grafana.dashboards(_policy(given, job, seen))
+    _write_all({f"{name}.json": text for name, text in made.items()}, output)
+
+
+def _argo(policy: Policy) -> str:
+    from chaos.export import argo  # noqa: PLC0415
+
+    return argo.rollout(policy)
+
+
+def _openslo(policy: Policy) -> str:
+    from chaos.export import openslo  # noqa: PLC0415
+
+    return openslo.objects(policy)
+
+
+def _alertmanager(policy: Policy) -> str:
+    from chaos.export import alertmanager  # noqa: PLC0415
+
+    return alertmanager.config(policy)
+
+
+_of_policy(_argo, "argo", "Write Argo Rollouts analysis templates, and a roll-out in steps of 5, 25, 50 and 100 %.")
+_of_policy(_openslo, "openslo", "Write OpenSLO v1 objects: SLOs, their indicators and alert policies.")
+_of_policy(_alertmanager, "alertmanager", "Write Alertmanager routes and receivers for the exported alerts, by severity.")
+
+
+@command.command("all")
+@config_option
+@job_option
+@metrics_option
+@directory_option
+def export_all(*, given: str | None, job: str | None, seen: Path | None, output: Path) -> None:
+    """Write everything, with a README that says what each file is and how it can be checked."""
+    from chaos.export import everything  # noqa: PLC0415
+
+    _write_all(everything.files(_policy(given, job, seen)), output)
+
+
+def _write_all(files: Mapping[str, str], directory: Path) -> None:
+    for name, text in files.items():
+        path = directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _write(text, path)
+        click.echo(str(path))
 
 
 @command.command("certificates")

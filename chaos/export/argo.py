@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from chaos.errors import UsageError
 from chaos.export import queries as ask
 from chaos.export.policy import PAUSE_5XX, PAUSE_LATENCY, PAUSE_TLS, as_yaml, number
 from chaos.export.signals import Matcher
@@ -29,6 +30,10 @@ FEW = 0.01  # of a canary's requests that may have an unknown Host on top of wha
 
 def rollout(policy: Policy) -> str:
     """Two AnalysisTemplates and a Rollout that uses them; without [target.metrics] the verdict alone holds it."""
+    if "{{" in policy.job:
+        raise UsageError(
+            f"Argo reads {policy.job!r} as an argument of its own", remedy="name the job: --job NAME", where="export argo"
+        )
     measured = list(_measurements(policy))
     documents = [_verdict(policy), *([_pause(policy, measured)] if measured else []), _steps(policy, paused=bool(measured))]
     notes = [

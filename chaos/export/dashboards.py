@@ -83,7 +83,7 @@ def _target(policy: Policy) -> Iterator[Panel]:
             ),
             limit=BURNS[0][0] * policy.budget,
         )
-    alerts = f"ALERTS{{alertstate=\"firing\", {Matcher(label='target', value=policy.target)}}}"
+    alerts = f'ALERTS{{alertstate="firing", {Matcher(label="target", value=policy.target)}}}'
     yield Panel(
         title="Firing alerts",
         about="Of the rules that `chaos-gate export prometheus` writes.",

@@ -20,7 +20,7 @@ SOURCE = "${datasource}"
 
 
 def dashboards(policy: Policy) -> dict[str, str]:
-    """uid -> JSON of a dashboard. PartMissing without the extra."""
+    """Uid -> JSON of a dashboard. PartMissing without the extra."""
     try:
         import grafana_foundation_sdk  # noqa: F401, PLC0415  (the extra `export`)
     except ImportError as error:
@@ -70,6 +70,7 @@ def _panel(panel: Panel, place: int) -> Any:
         .grid_pos(GridPos(x=place % 2 * WIDTH, y=place // 2 * HEIGHT, w=WIDTH, h=HEIGHT))
         .unit(panel.unit)
         .min(0)
+        .fill_opacity(10)
     )
     for letter, query in zip("ABCDEFGH", panel.queries, strict=False):
         target = prometheus.Dataquery().expr(query.expr).range().ref_id(letter).datasource(source)

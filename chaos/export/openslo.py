@@ -1,7 +1,7 @@
 """OpenSLO v1 objects: `chaos-gate export openslo`. https://github.com/OpenSLO/OpenSLO (README, Specification).
 
-OpenSLO has no word for how sure an SLO is: a target is met or not, with however few requests. A gate asks for a bound (docs/evidence.md),
-so an SLO that is met is no gate that passed; the file says so in its header.
+OpenSLO has no word for how sure an SLO is: a target is met or not, with however few requests. A gate asks for a bound
+(docs/evidence.md), so an SLO that is met is no gate that passed; the file says so in its header.
 """
 
 from __future__ import annotations
@@ -41,7 +41,11 @@ def objects(policy: Policy) -> str:
     notes = [*CONFIDENCE, *_left_out(policy, {one[0] for one in slos})]
     documents = [
         _object("Service", policy.slug, {"description": f"{policy.target}, judged by chaos-gate"[:MOST]}),
-        _object("DataSource", "prometheus", {"type": "Prometheus", "connectionDetails": {"url": "http://prometheus.example.test:9090"}}),
+        _object(
+            "DataSource",
+            "prometheus",
+            {"type": "Prometheus", "connectionDetails": {"url": "http://prometheus.example.test:9090"}},
+        ),
         *(_target(severity) for severity in ("critical", "warning")),
         *(_alert_policy(*burn) for burn in BURNS),
         *(one for gate, bad, whole in slos for one in _slo(policy, gate, bad, whole)),
@@ -116,7 +120,9 @@ def _slo(policy: Policy, key: str, bad: str, whole: str) -> Iterator[dict[str, A
         "SLO",
         name,
         {
-            "description": f"{key}: {gate.title}, {gate.threshold}. No confidence can be expressed: see the head of the file."[:MOST],
+            "description": f"{key}: {gate.title}, {gate.threshold}. No confidence can be expressed: see the head of the file."[
+                :MOST
+            ],
             "service": policy.slug,
             "indicatorRef": name,
             "timeWindow": [{"duration": "30d", "isRolling": True}],
@@ -152,4 +158,6 @@ def _alert_policy(rate: float, long: str, short: str, severity: str) -> dict[str
 
 
 def _target(severity: str) -> dict[str, Any]:
-    return _object("AlertNotificationTarget", severity, {"target": "alertmanager", "description": f"the route of {severity} alerts"})
+    return _object(
+        "AlertNotificationTarget", severity, {"target": "alertmanager", "description": f"the route of {severity} alerts"}
+    )

@@ -14,7 +14,7 @@ from chaos.export.soak_rules import soak
 from chaos.export.target_rules import target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from chaos.export.policy import Policy
     from chaos.export.rules import Group
@@ -24,7 +24,7 @@ GROUPS = ("certificates", "target", "soak")
 
 def groups(policy: Policy, only: Iterable[str] = GROUPS) -> tuple[Group, ...]:
     """The groups of these names, in the file's order."""
-    made = {
+    made: dict[str, Callable[[], Group]] = {
         "certificates": lambda: certificates(policy.gates["sec.cert_expiry"].limit),
         "target": lambda: target(policy),
         "soak": lambda: soak(policy),
@@ -42,11 +42,13 @@ def rules(policy: Policy, only: Iterable[str] = GROUPS) -> str:
     )
 
 
-def tests(policy: Policy, rule_file: str, only: Iterable[str] = GROUPS) -> str:
+def unit_tests(policy: Policy, rule_file: str, only: Iterable[str] = GROUPS) -> str:
     """`promtool test rules` of all of them: each alert fires, and is silent when all is well and in its own quiet states."""
     made = groups(policy, only)
     document = {"rule_files": [rule_file], "evaluation_interval": "2m", "tests": list(_states(made))}
-    return policy.header("Unit tests of the rules", "prometheus --tests", ["Run them: promtool test rules FILE"]) + as_yaml(document)
+    return policy.header("Unit tests of the rules", "prometheus --tests", ["Run them: promtool test rules FILE"]) + as_yaml(
+        document
+    )
 
 
 def _states(made: Sequence[Group]) -> Iterator[dict[str, Any]]:

@@ -76,7 +76,10 @@ class Group:
         return {
             "name": self.name,
             **({"interval": self.interval} if self.interval else {}),
-            "rules": [one.row(self.labels) for one in (*self.recordings, *self.rules)],
+            "rules": [
+                *(one.row(self.labels) for one in self.recordings),
+                *(one.row(self.labels) for one in self.rules),
+            ],
         }
 
 

@@ -109,7 +109,9 @@ def _judged(policy: Policy) -> tuple[Rule, ...]:
         alert="SoakBurnsBudget",
         expr=f"{BURN} > {number(limit)}",
         severity="critical",
-        summary=f"the soak has burnt more than {limit:.3g} of the monthly error budget" if limit else "a request of the soak failed",
+        summary=f"the soak has burnt more than {limit:.3g} of the monthly error budget"
+        if limit
+        else "a request of the soak failed",
         description="{{ $value | humanizePercentage }} of the month's budget is gone.",
         gate="rel.error_budget",
         fires={BURN: gauge(limit + 0.001)},

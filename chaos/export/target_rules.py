@@ -96,7 +96,7 @@ def _budget(policy: Policy, trials: Trials) -> Iterator[Rule]:
             expr=f"{ratio[0]} > {limit} and {ratio[1]} > {limit}",
             severity=severity,
             summary=f"{policy.shown}: 5xx burn the error budget {rate:g} times faster than a month allows",
-            description=f"{{{{ $value | humanizePercentage }}}} of requests failed in the last {long}, and as many in the last {short}.",
+            description=f"{{{{ $value | humanizePercentage }}}} failed in the last {long}, and the last {short} are no better.",
             gate="rel.availability",
             fires=trials.failing(rate * policy.budget * 1.1 + 1e-5),
             # Over again: the long window still says so, the short one does not (in the hour that a test has).
@@ -202,7 +202,7 @@ def _crawlers(policy: Policy, trials: Trials) -> Iterator[Rule]:
         expr=f"{recorded(policy, 'seo_crawlers:refused_ratio_rate15m')} > {limit}",
         severity="warning",
         summary=f"{policy.shown}: search engines are not served",
-        description="{{ $value | humanizePercentage }} of their requests were refused for the host, or failed: pages drop out of the index.",
+        description="{{ $value | humanizePercentage }} were refused for their host, or failed: pages will leave the index.",
         gate="sec.host_allowlist",
         held="10m",
         fires=trials.crawlers(refused=0.5),
@@ -233,10 +233,11 @@ def _silence(policy: Policy, trials: Trials) -> Iterator[Rule]:
     """What is always there when the service is well; a labelled counter of errors is born with the first one, and may be missing."""
     some = policy.metrics
     assert some is not None
+    latency, busy = some["latency"], some["pool_busy"]
     watched = {
         "Request": (some.requests.select() if some.requests else "", "requests"),
-        "Latency": (some["latency"].select(suffix="" if some["latency"].quantiles else "_bucket") if some["latency"] else "", "latency"),
-        "Pool": (some["pool_busy"].select() if some["pool_busy"] else "", "pool_busy"),
+        "Latency": (latency.select(suffix="" if latency.quantiles else "_bucket") if latency else "", "latency"),
+        "Pool": (busy.select() if busy else "", "pool_busy"),
     }
     for what, (selector, role) in watched.items():
         if selector:

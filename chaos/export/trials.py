@@ -14,7 +14,7 @@ from chaos.export.rules import counter, gauge
 from chaos.export.signals import Matcher, Signal, quoted
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from chaos.export.policy import Policy
     from chaos.export.signals import Signals
@@ -152,9 +152,9 @@ class Trials:
 
     def gone(self, role: str, *, since: int = 0) -> dict[str, str]:
         """Every series of the role is gone, from that minute on."""
-        made: Mapping[str, str]
-        if role == "requests":
-            made = self._requests("", "")
-        else:
-            made = {"latency": self.slow, "pool_busy": lambda: self.pool(busy=2)}[role]()
-        return {series: f"1x{since - 1} stale" if since else "" for series in made}
+        made: dict[str, Callable[[], Mapping[str, str]]] = {
+            "requests": lambda: self._requests("", ""),
+            "latency": self.slow,
+            "pool_busy": lambda: self.pool(busy=2),
+        }
+        return dict.fromkeys(made[role](), f"1x{since - 1} stale" if since else "")

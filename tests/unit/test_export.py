@@ -1,6 +1,5 @@
 """The exporter of certificates, and the alerting rules that read it; promtool is the real one."""
 
-import json
 import subprocess
 import sys
 import tomllib
@@ -15,9 +14,8 @@ from chaos.cli import cli
 from chaos.environments.local import go_module
 from chaos.environments.local import prometheus as tools
 from chaos.errors import PartMissing
-from chaos.export import certificates, prometheus
+from chaos.export import certificates
 from chaos.faults.wire import Impostor, Refuse, Wire
-from chaos.gates import load
 
 ROOT = Path(__file__).resolve().parents[2]
 

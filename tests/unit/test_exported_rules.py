@@ -67,7 +67,7 @@ CASES = {
 def test_promtool_agrees(tmp_path, made, only):
     """Each alert fires when it has to, and is silent when all is well, and in each state that only looks like the bad one."""
     (tmp_path / "rules.yml").write_text(prometheus.rules(made, only), encoding="utf-8")
-    (tmp_path / "test.yml").write_text(prometheus.tests(made, "rules.yml", only), encoding="utf-8")
+    (tmp_path / "test.yml").write_text(prometheus.unit_tests(made, "rules.yml", only), encoding="utf-8")
     assert promtool("check", "rules", tmp_path / "rules.yml")[0] == 0
     code, said = promtool("test", "rules", tmp_path / "test.yml")
     assert code == 0, said
@@ -77,7 +77,7 @@ def test_each_alert_has_a_test_that_fires_it(tmp_path):
     made = policy()
     tested = {
         expectation["expr"].split('alertname="')[1].split('"')[0]
-        for row in yaml.safe_load(prometheus.tests(made, "rules.yml"))["tests"]
+        for row in yaml.safe_load(prometheus.unit_tests(made, "rules.yml"))["tests"]
         for expectation in row["promql_expr_test"]
         if expectation["exp_samples"][0]["value"] == 1
     }
@@ -93,7 +93,7 @@ def test_the_tests_find_alerts_that_are_wrong(tmp_path, instead):
         if "alert" in rule:
             rule["expr"] = instead
     (tmp_path / "rules.yml").write_text(yaml.safe_dump(document), encoding="utf-8")
-    (tmp_path / "test.yml").write_text(prometheus.tests(policy(), "rules.yml", ["target"]), encoding="utf-8")
+    (tmp_path / "test.yml").write_text(prometheus.unit_tests(policy(), "rules.yml", ["target"]), encoding="utf-8")
     code, said = promtool("test", "rules", tmp_path / "test.yml")
     assert code == 1
     missed = [one for one in alerts(yaml.safe_dump(document)) if f'alertname=\\"{one}\\"' not in said]
@@ -161,7 +161,8 @@ def target(tmp_path):
     def write(more, name="orders"):
         path = tmp_path / "chaos.toml"
         path.write_text(
-            f'[target]\nname = {name}\nurl = "http://127.0.0.1:9"\nlive = "/"\n[[target.read]]\npath = "/"\n{more}', encoding="utf-8"
+            f'[target]\nname = {name}\nurl = "http://127.0.0.1:9"\nlive = "/"\n[[target.read]]\npath = "/"\n{more}',
+            encoding="utf-8",
         )
         return path
 
