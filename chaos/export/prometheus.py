@@ -59,7 +59,7 @@ def _states(made: Sequence[Group]) -> Iterator[dict[str, Any]]:
     well = {series: values for group in made for series, values in group.well.items()}
     rules = [rule for group in made for rule in group.rules]
     yield _test("all is well", well, {rule.alert: False for rule in rules})
-    firing = _together([(rule.alert, rule.fires, rule.alone) for rule in rules])
+    firing = _together([(rule.alert, state, rule.alone) for rule in rules for state in (rule.fires, *rule.more)])
     quiet = _together([(rule.alert, state, rule.alone) for rule in rules for state in rule.quiet])
     for fires, states in ((True, firing), (False, quiet)):
         for alerts, changed in states:

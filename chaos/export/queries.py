@@ -57,6 +57,19 @@ def unknown_hosts(some: Signals, window: str) -> str | None:
     return _count(some["unknown_host"], "increase", window)
 
 
+def unknown_hosts_born(some: Signals, window: str) -> str | None:
+    """The same for an alert: also those with which a counter came to life, of which `increase` knows nothing.
+
+    A counter is new when its instance was scraped before the window, and it was not there.
+    """
+    one = some["unknown_host"]
+    if one is None:
+        return None
+    scraped = "up" + (f"{{{own}}}" if (own := ", ".join(str(label) for label in one.labels if label.label == "job")) else "")
+    born = f"({one.select()} unless {one.select()} offset {window}) and on (job, instance) {scraped} offset {window}"
+    return f"sum(({born}) or {one.ranged('increase', window)}) or vector(0)"
+
+
 def tls_failures(some: Signals, window: str) -> str | None:
     """Database connections that failed in TLS, a second."""
     return _count(some["tls_errors"], "rate", window)

@@ -20,6 +20,7 @@ SECOND = 1 / 60  # promtool's samples are a minute apart
 class Rule:
     """One alert. `held` is how long it must hold before it fires ('' at once). After an hour of its state `fires` it does.
 
+    `more` are further states in which it does.
     `alone`: what it changes is read by other alerts too, so its states are tested with no other's.
     """
 
@@ -31,6 +32,7 @@ class Rule:
     gate: str
     fires: Mapping[str, str]
     held: str = ""
+    more: tuple[Mapping[str, str], ...] = ()
     quiet: tuple[Mapping[str, str], ...] = ()
     alone: bool = False
     runbook: str = ""

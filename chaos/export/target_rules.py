@@ -60,7 +60,7 @@ def _recordings(policy: Policy) -> Iterator[Recording]:
         *((f"request_errors:ratio_rate{window}", ask.error_ratio(some, window)) for window in WINDOWS),
         ("request_duration_seconds:p95_5m", ask.quantile(some, 0.95, "5m")),
         ("request_duration_seconds:p99_5m", ask.quantile(some, 0.99, "5m")),
-        ("unknown_hosts:increase5m", ask.unknown_hosts(some, "5m")),
+        ("unknown_hosts:increase5m", ask.unknown_hosts_born(some, "5m")),
         ("database_tls_failures:ratio_rate5m", ask.tls_ratio(some, "5m")),
         ("database_tls_failures:ratio_rate1h", ask.tls_ratio(some, "1h")),
         ("database_retries:per_request_rate5m", ask.retry_ratio(some, "5m")),
@@ -138,6 +138,7 @@ def _hosts(some: Signals, trials: Trials) -> Iterator[Rule]:
         description="{{ $value | humanize }} in five minutes. A wrong DNS or CDN change, or somebody who is looking around.",
         gate="sec.unknown_host_400",
         fires=trials.counts("unknown_host", usual=0.01, then=1.0, since=55),
+        more=(trials.born("unknown_host", 40, since=57),),
         quiet=(trials.counts("unknown_host", usual=1.0, then=1.0, since=55),),  # as ever
     )
 

@@ -129,6 +129,11 @@ class Trials:
             return {}
         return {self.name(one): f"0+{usual * 60:g}x{since} {usual * 60 * since:g}+{then * 60:g}x{LENGTH - since}"}
 
+    def born(self, role: str, value: int, *, since: int) -> dict[str, str]:
+        """A counter that comes to life in that minute, with so much in it."""
+        one = self._some[role]
+        return {self.name(one): f"_x{since} {value}x{LENGTH - since}"} if one else {}
+
     def pool(self, *, busy: int) -> dict[str, str]:
         """So many of ten connections are in use."""
         made = {}
