@@ -90,6 +90,8 @@ HOW = {
     "rotation": "the commands of docs/certificate-rotation-sop.md, with two instances of the target under load",
     "contract": "The candidate is started beside the baseline, on one database; both are asked the same, several times and in turns. "
     "Their descriptions are compared by oasdiff, their answers by status, media type, headers and the shape of their JSON.",
+    "shadow": "A seeded 15 % of the reads in an access log (--shadow FILE), scrubbed, are sent again at their own pace, to the "
+    "target and to [target.candidate] in turns; their answers are compared, and what differs is asked again (docs/shadow.md).",
     "logs": "Requests with ids of their own, refused hosts, and private values in headers, queries and bodies; then the log is read.",
     "logs-fault": "The same while PostgreSQL shows a certificate of nobody's: errors are logged more freely than answers.",
     "metrics": "Good requests, wrong ones, refused hosts and a crawler between two scrapes: each panel's metric has to move with them.",

@@ -90,9 +90,7 @@ for _name in COMMANDS:
     "-n", "--workers", type=click.IntRange(1, 64), help="environments side by side (default: [run].workers, else by cores)"
 )
 @click.option("--backend", type=click.Choice(["auto", "local", "docker"]), default="auto", show_default=True)
-@click.option(
-    "--shadow", metavar="FILE", help="an access log (Caddy, nginx, AWS ALB, HAR): its 4xx of GET and HEAD are asked as well"
-)
+@click.option("--shadow", metavar="FILE", help="an access log (Caddy, nginx, AWS ALB, HAR): its reads are asked as well")
 @click.option("--json", "as_json", is_flag=True, help="evidence.json on stdout, and nothing else; people read stderr")
 @click.option("--plan", is_flag=True, help="only say what would be broken, whom it reaches and for how long; inject nothing")
 def run(*, given: str | None, workers: int | None, as_json: bool, plan: bool, shadow: str | None, **options: Any) -> None:

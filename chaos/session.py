@@ -62,6 +62,7 @@ ONCE = {
     "recovery",
     "schedule",
     "contract",
+    "shadow",
     *("cross", "life", "bouncer", "starting", "flapping", "replica"),  # these take long enough as it is
     "logs",
     "logs-fault",

@@ -222,6 +222,14 @@ CASES: tuple[Case, ...] = (
         injects=False,
         nightly=True,
     ),
+    Case(
+        id="shadow",
+        family="shadow",
+        title="recorded production reads (--shadow), sent again to both releases",
+        gates=("rel.api_contract", "rel.no_400_to_500", "rel.availability"),
+        injects=False,
+        nightly=True,
+    ),
     *OBSERVED,
 )
 BY_ID = {case.id: case for case in CASES}

@@ -30,6 +30,7 @@ from chaos.checks import (
     rollback,
     rotation,
     server,
+    shadow,
     writes,
 )
 from chaos.checks.limits import Limits
@@ -75,6 +76,7 @@ FAMILIES: Mapping[str, tuple[Check, ...]] = {
     "rotation": (rotation.check,),
     "expiry": (expiry.check,),
     "contract": (contract.check,),
+    "shadow": (shadow.check,),
     **dict.fromkeys(("corpus-sample", "corpus-steady", "corpus-fault", "corpus-candidate"), (corpus.check,)),
     **dict.fromkeys(("logs", "logs-fault"), (logs.check,)),
     **dict.fromkeys(("metrics", "metrics-tls", "metrics-pool"), (metrics.check,)),

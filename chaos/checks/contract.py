@@ -38,20 +38,20 @@ def check(history: History, limits: Limits) -> Iterator[Finding]:
     facts = history.facts
     if "document" in facts:
         yield _document(json.loads(facts["document"]))
-    yield _answers(json.loads(facts["shapes"]))
+    yield answers(json.loads(facts["shapes"]))
     if "claims" in facts:
         yield _claims(json.loads(facts["claims"]))
 
 
 def _finding(name: str, outcome: Outcome, detail: str, *, n: int, bad: Sequence[str] = (), severity: str = "") -> Finding:
     return Finding(
-        check=f"{name}.contract",
+        check=name,
         gate=GATE,
         outcome=outcome,
         detail=detail,
         n=n,
         bad=len(bad),
-        expected=EXPECTED[name],
+        expected=EXPECTED[name.partition(".")[0]],
         examples=tuple(bad[:SHOWN]),
         severity=severity,
     )
@@ -69,28 +69,31 @@ def _document(told: dict[str, Any]) -> Finding:  # Any: JSON, as the experiment 
     """`told`: 'same', or 'changes' (oasdiff's own list), or why there is nothing to compare: 'broken', 'lost', 'unasked'."""
     if told.get("lost"):
         what = f"the candidate's description cannot be used: {told['lost']}"
-        return _finding("document", Outcome.FAIL, what, n=1, bad=[told["lost"]])
+        return _finding("document.contract", Outcome.FAIL, what, n=1, bad=[told["lost"]])
     if told.get("broken"):
         what = f"the description cannot be used, so nothing can be compared with it: {told['broken']}"
-        return _finding("document", Outcome.INCONCLUSIVE, what, n=0)
+        return _finding("document.contract", Outcome.INCONCLUSIVE, what, n=0)
     if told.get("unasked"):
         return _finding(
-            "document", Outcome.INCONCLUSIVE, f"the two descriptions differ, and were not compared: {told['unasked']}", n=0
+            "document.contract",
+            Outcome.INCONCLUSIVE,
+            f"the two descriptions differ, and were not compared: {told['unasked']}",
+            n=0,
         )
     count = int(told.get("operations", 1))
     if told.get("same"):
-        return _finding("document", Outcome.PASS, f"the same description of {count} operations", n=count)
+        return _finding("document.contract", Outcome.PASS, f"the same description of {count} operations", n=count)
     changes = told["changes"]
     breaking = [_change(one) for one in changes if one["level"] >= BREAKS]
     doubtful = [_change(one) for one in changes if one["level"] == BREAKS - 1]
     rest = [_change(one) for one in changes if one["level"] < BREAKS - 1]
     if breaking:
         detail = f"{len(breaking)} breaking changes in the description: {_some(breaking)}"
-        return _finding("document", Outcome.FAIL, detail, n=max(count, len(breaking)), bad=breaking)
+        return _finding("document.contract", Outcome.FAIL, detail, n=max(count, len(breaking)), bad=breaking)
     detail = f"no breaking change in the description of {count} operations"
     detail += f". For people to judge: {_some(doubtful)}" if doubtful else ""
     detail += f". Changed or added, without breaking anything: {_some(rest)}" if rest else ""
-    return _finding("document", Outcome.PASS, detail, n=count, severity="medium" if doubtful else "low" if rest else "")
+    return _finding("document.contract", Outcome.PASS, detail, n=count, severity="medium" if doubtful else "low" if rest else "")
 
 
 def _change(one: dict[str, Any]) -> str:
@@ -101,7 +104,7 @@ def _change(one: dict[str, Any]) -> str:
 # -- the answers -----------------------------------------------------------------------------------------------------------------
 
 
-def _answers(shapes: dict[str, Any]) -> Finding:
+def answers(shapes: dict[str, Any], *, name: str = "answers.contract") -> Finding:
     """`shapes`: request -> {'baseline', 'first', 'second', 'candidate'} -> shapes by status (chaos.checks.shapes)."""
     breaking, listed, compared, noisy = [], [], 0, 0
     for request, sides in shapes.items():
@@ -114,14 +117,14 @@ def _answers(shapes: dict[str, Any]) -> Finding:
         breaking += [_told(request, one) for one in found if one.breaking]
         listed += [_told(request, one) for one in found if not one.breaking]
     if not compared:
-        return _finding("answers", Outcome.INCONCLUSIVE, "the baseline answered nothing that could be compared", n=0)
+        return _finding(name, Outcome.INCONCLUSIVE, "the baseline answered nothing that could be compared", n=0)
     if breaking:
         detail = f"{len(breaking)} breaking differences in the answers to {compared} requests: {_some(breaking)}"
-        return _finding("answers", Outcome.FAIL, detail, n=max(compared, len(breaking)), bad=breaking)
+        return _finding(name, Outcome.FAIL, detail, n=max(compared, len(breaking)), bad=breaking)
     detail = f"answers to {compared} requests have the same shapes"
     detail += f" (of {noisy} more the baseline gave none)" if noisy else ""
     detail += f". Added, or changed without breaking anything: {_some(listed)}" if listed else ""
-    return _finding("answers", Outcome.PASS, detail, n=compared, severity="low" if listed else "")
+    return _finding(name, Outcome.PASS, detail, n=compared, severity="low" if listed else "")
 
 
 def _told(request: str, one: Break) -> str:
@@ -140,10 +143,12 @@ def _claims(told: dict[str, Any]) -> Finding:
     count = int(told["checked"])
     if new:
         detail = f"the candidate contradicts its own description where the baseline did not: {_some(new)}"
-        return _finding("claims", Outcome.FAIL, detail, n=max(count, len(new)), bad=new)
+        return _finding("claims.contract", Outcome.FAIL, detail, n=max(count, len(new)), bad=new)
     if not count:
-        return _finding("claims", Outcome.NOT_APPLICABLE, "the description has no schema for any answer that was seen", n=0)
+        return _finding(
+            "claims.contract", Outcome.NOT_APPLICABLE, "the description has no schema for any answer that was seen", n=0
+        )
     detail = f"{count} answers checked against the release's own description"
     detail += f". Both releases contradict theirs: {_some(old)}" if old else ", none contradicts it" if not gone else ""
     detail += f". No longer contradicted: {_some(gone)}" if gone else ""
-    return _finding("claims", Outcome.PASS, detail, n=count, severity="medium" if old else "")
+    return _finding("claims.contract", Outcome.PASS, detail, n=count, severity="medium" if old else "")

@@ -9,4 +9,5 @@ COMMANDS = (
     "export",
     "report",
     "rollback",
+    "shadow",
 )

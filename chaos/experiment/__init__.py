@@ -27,6 +27,7 @@ from chaos.experiment import (
     recoveries,
     replicas,
     schedules,
+    shadow,
     stalls,
     starts,
 )
@@ -72,6 +73,7 @@ RUNNERS: Mapping[str, Runner] = {
     "server": quiet.server,
     "injection": quiet.injection,
     "contract": contract.contract,
+    "shadow": shadow.shadow,
     "corpus-steady": corpus.steady,
     "corpus-candidate": corpus.candidate,
     **dict.fromkeys(("corpus-sample", "corpus-fault"), corpus.fault),

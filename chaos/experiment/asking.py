@@ -42,20 +42,23 @@ class Asked:
         return self.operation.status is not None and self.operation.status not in PASSING
 
 
-def ask(driver: Driver, session: Session, sample: Sample, *, client: str) -> Asked:
-    """Ask, and again for a while when the answer is of the moment; never raises for what the target does."""
+def ask(driver: Driver, session: Session, sample: Sample, *, client: str, host: str = "") -> Asked:
+    """Ask, and again for a while when the answer is of the moment; never raises for what the target does.
+
+    `host` takes the place of the first allowed one.
+    """
     for turn in range(AGAIN):
-        found = _once(driver, session, sample, client)
+        found = _once(driver, session, sample, client, host)
         if found.operation.status is None or found.lasting:
             break
         time.sleep(PAUSE * (turn + 1))
     return found
 
 
-def _once(driver: Driver, session: Session, sample: Sample, client: str) -> Asked:
+def _once(driver: Driver, session: Session, sample: Sample, client: str, host: str) -> Asked:
     unique = uuid.uuid4().hex
     key = getattr(sample.request, "idempotency_header", None)
-    request = session.build(sample.request, unique, {key: unique} if key else None)
+    request = session.build(sample.request, unique, ({key: unique} if key else {}) | ({"Host": host} if host else {}))
     answer, error = None, ""
     started = now()
     try:

@@ -21,8 +21,9 @@ from chaos.config import Request, candidate_of
 from chaos.environments.local import oasdiff
 from chaos.errors import ConfigError, EvidenceUnwritable, TargetFailed
 from chaos.experiment import description as describing
+from chaos.experiment.answers import shape
 from chaos.experiment.asking import Asked, ask
-from chaos.experiment.claims import NOTHING, Claims
+from chaos.experiment.claims import Claims
 from chaos.experiment.differ import difference
 from chaos.experiment.recorded import Recorded
 from chaos.model import Kind
@@ -62,7 +63,7 @@ class Release:
         shapes = {}
         for key, answers in self.answers.items():
             half = len(answers) // 2
-            shapes[key] = {"all": _shape(answers), "first": _shape(answers[:half]), "second": _shape(answers[half:])}
+            shapes[key] = {"all": shape(answers), "first": shape(answers[:half]), "second": shape(answers[half:])}
         return Recorded(shapes=shapes, description=self.description, wrong=self.wrong, claims=self._claims())
 
     def _claims(self) -> dict[str, str]:
@@ -88,7 +89,7 @@ def contract(rig: Rig, case: Case, recording: Recording) -> History:
         return recording.history()
     made = rig.candidate()
     try:
-        there = _started(rig, made)
+        there = started(rig, made)
         _describe(rig, here, there)
         _compare(rig, recording, here.recorded, there, (here, there))
     except TargetFailed as error:
@@ -114,7 +115,7 @@ def _by_record(rig: Rig, recording: Recording, here: Release) -> History:
     return recording.history()
 
 
-def _started(rig: Rig, made: CommandTarget) -> Release:
+def started(rig: Rig, made: CommandTarget) -> Release:
     """The candidate, ready, with what its own log-in returned."""
     target = candidate_of(rig.config.target)
     made.start()
@@ -134,9 +135,9 @@ def _describe(rig: Rig, *releases: Release) -> None:
 
 def _not_there(recording: Recording, error: TargetFailed) -> History:
     """A candidate that does not come up, or does not answer what `prepare` sends, keeps no contract."""
-    shape = {"200": {"count": 1, "media": [], "headers": [], "seen": [], "schema": None}}
-    sides = {"baseline": shape, "first": shape, "second": shape, "candidate": {}}
-    recording.facts["shapes"] = json.dumps({f"start ({error.what})": sides})
+    good = {"200": {"count": 1, "media": [], "headers": [], "seen": [], "schema": None}}
+    both = {"baseline": good, "first": good, "second": good, "candidate": {}}
+    recording.facts["shapes"] = json.dumps({f"start ({error.what})": both})
     return recording.history()
 
 
@@ -144,16 +145,16 @@ def _compare(rig: Rig, recording: Recording, before: Callable[[], Recorded], aft
     """Ask `asked` everything, and what shows a difference as often again; then both sides as facts."""
     samples = {_key(one): one for one in _samples(rig, asked[0].description)}
     operations = [*_rounds(rig, asked, samples.values(), ROUNDS)]
-    differing = [samples[key] for key, one in _sides(before(), after.recorded()).items() if _differs(one)]
+    differing = [samples[key] for key, one in sides(before(), after.recorded()).items() if _differs(one)]
     operations += _rounds(rig, asked, differing, ROUNDS)
     recording.extra = tuple(operations)
     old, new = before(), after.recorded()
-    recording.facts["shapes"] = json.dumps(_sides(old, new))
+    recording.facts["shapes"] = json.dumps(sides(old, new))
     recording.facts |= _described(rig, old, new, sum(one.checked for one in asked))
     _keep(rig, new, "candidate")
 
 
-def _sides(before: Recorded, after: Recorded) -> dict[str, Any]:  # JSON, as chaos.checks.contract has it
+def sides(before: Recorded, after: Recorded) -> dict[str, Any]:  # JSON, as chaos.checks.contract has it
     """Requests that only one of the two was asked are left out: chaos.toml was another one when that was recorded."""
     return {
         key: {
@@ -167,8 +168,8 @@ def _sides(before: Recorded, after: Recorded) -> dict[str, Any]:  # JSON, as cha
     }
 
 
-def _differs(sides: dict[str, Any]) -> bool:
-    return bool(sides["baseline"]) and any(one.breaking for one in compare(sides["baseline"], sides["candidate"]))
+def _differs(both: dict[str, Any]) -> bool:
+    return bool(both["baseline"]) and any(one.breaking for one in compare(both["baseline"], both["candidate"]))
 
 
 # -- asking ------------------------------------------------------------------------------------------------------------------------
@@ -205,55 +206,19 @@ def _rounds(rig: Rig, releases: tuple[Release, ...], samples: Iterable[Sample], 
     for turn in range(rounds):
         for sample in chosen:
             for release in releases[::-1] if turn % 2 else releases:
-                if _given_up(release.answers[_key(sample)]):
+                if given_up(release.answers[_key(sample)]):
                     continue
                 asked = ask(rig.driver, release.session, sample, client=release.client)
                 release.answers[_key(sample)].append(asked)
                 yield asked.operation
 
 
-def _given_up(answers: list[Asked]) -> bool:
+def given_up(answers: list[Asked]) -> bool:
     """A request that twice got no answer gets none: each further one would cost its whole deadline."""
     return len(answers) >= 2 and all(one.operation.status is None for one in answers[-2:])
 
 
 # -- what is kept ------------------------------------------------------------------------------------------------------------------
-
-
-def _shape(answers: list[Asked]) -> dict[str, Any]:
-    """By status; an answer that says only that it cannot answer now says nothing of the contract, unless there is no other."""
-    useful = [one for one in answers if one.lasting] or [one for one in answers if one.operation.status is not None]
-    by_status: dict[str, list[Asked]] = defaultdict(list)
-    for one in useful:
-        by_status[str(one.operation.status)].append(one)
-    return {status: _one_status(these) for status, these in by_status.items()}
-
-
-def _one_status(answers: list[Asked]) -> dict[str, Any]:
-    names = [set(one.headers) for one in answers]
-    return {
-        "count": len(answers),
-        "media": sorted({one.media for one in answers}),
-        "headers": sorted(set.intersection(*names)),
-        "seen": sorted(set.union(*names)),
-        "schema": _schema([one.value for one in answers if one.value is not NOTHING]),
-    }
-
-
-def _schema(values: list[Any]) -> dict[str, Any] | None:
-    """What the values have in common, as a JSON Schema; None without any."""
-    from genson import SchemaBuilder  # noqa: PLC0415  (only the contract needs it)
-
-    if not values:
-        return None
-    builder = SchemaBuilder(schema_uri=None)
-    try:
-        for value in values:
-            builder.add_object(value)
-        made: dict[str, Any] = builder.to_schema()
-    except RecursionError:  # nested a thousand levels deep
-        return None
-    return made
 
 
 def _described(rig: Rig, before: Recorded, after: Recorded, checked: int) -> dict[str, str]:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from chaos.config import Hosts
+
 PLACES = ("example", "test", "invalid", "example.net", "example.org")  # reserved by RFC 2606: nobody's
 LOOKALIKES = {"a": "а", "e": "е", "o": "о", "p": "р", "c": "с", "x": "х", "i": "і", "s": "ѕ"}  # noqa: RUF001  (Cyrillic)
 
@@ -38,6 +40,12 @@ class HostNames:
         bare = bare_name(name)
         patterns = [bare_name(one) for _, one in self.served()] + ([bare_name(one) for one in self.health] if health else [])
         return any(fnmatch.fnmatchcase(bare, one) or one == f"*.{bare}" for one in patterns)
+
+
+def listed(hosts: Hosts | None) -> Callable[[str], bool]:
+    """Whether a recorded host is one that [target.hosts] serves to everybody; nothing is, without the table."""
+    names = HostNames(allowed=hosts.allowed, seo=hosts.seo) if hosts else None
+    return lambda host: bool(host) and names is not None and names.lists(host, health=False)
 
 
 def bare_name(name: str) -> str:

@@ -100,6 +100,11 @@ def error_media_type_changed(answer, pool):
         answer.headers["content-type"] = "application/json"
 
 
+def fails_where_it_refused(answer, pool):
+    if answer.status == 404:
+        problem(answer, 500, "Internal Server Error")
+
+
 def header_gone(answer, pool):
     answer.headers.pop("location", None)
 
@@ -192,6 +197,7 @@ DEFECTS = {
         requires_a_new_member,
         endpoint_gone,
         error_media_type_changed,
+        fails_where_it_refused,
         header_gone,
         only_adds,
         description_is_broken,

@@ -90,12 +90,12 @@ def _value(value):
     return json.dumps(value)
 
 
-def run_suite(config, directory, *, only=(), workers=1, profile="quick", seed=1, timeout=600, backend="local"):
+def run_suite(config, directory, *, only=(), workers=1, profile="quick", seed=1, timeout=600, backend="local", options=()):
     """`chaos-gate run`, as anyone would call it; the result is read from what it left behind."""
     evidence = directory / "evidence"
     command = [sys.executable, "-m", "chaos", "run", "-c", str(config), "--evidence", str(evidence), "--json"]
     command += ["--seed", str(seed), "-n", str(workers), "--profile", profile, "--backend", backend]
-    command += [part for name in only for part in ("--only", name)]
+    command += [part for name in only for part in ("--only", name)] + list(options)
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])  # python services find their libraries
     env = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "CHAOS_"))}
     for name in ("CHAOS_CACHE", "CHAOS_POSTGRES_BIN", "CHAOS_POSTGRES_IMAGE", "CHAOS_TOXIPROXY_IMAGE", "CHAOS_EDGE_IMAGE"):
