@@ -116,6 +116,12 @@ def crawlers_refused(some: Signals, window: str) -> str | None:
     return _ratio(f"sum({seo.ranged('rate', window, status=REFUSED)})", f"sum({served.ranged('rate', window)})")
 
 
+def crawlers_refused_count(some: Signals, window: str) -> str | None:
+    """How many requests of crawlers were not served, within a window."""
+    seo = some["seo"]
+    return f"sum({seo.ranged('increase', window, status=REFUSED)})" if seo and seo.status else None
+
+
 def by(some: Signals, role: str, window: str, *, status: str) -> str | None:
     """Requests a second by route (where a label says it) and status: a panel's, for people to look at."""
     signal = some[role]

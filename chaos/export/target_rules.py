@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from chaos.export.signals import Signals
 
 BURST = 10  # unknown hosts in five minutes that are nobody's concern
+SOME = 2  # refusals that may be chance where crawlers are few
 TIMES = 3  # the learned baseline of them
 
 
@@ -149,10 +150,12 @@ def _database(policy: Policy, trials: Trials) -> Iterator[Rule]:
     limit = policy.gates["sec.tls_handshake"].limit
     if some["tls_errors"] is not None:
         known = ask.tls_ratio(some, "1h") is not None
-        failed = recorded(policy, "database_tls_failures:ratio_rate1h")
+        failed = [recorded(policy, f"database_tls_failures:ratio_rate{window}") for window in ("1h", "5m")]
         yield Rule(
             alert="DatabaseTlsFails",
-            expr=f"{failed} > {number(limit)}" if known else f"{ask.tls_failures(some, '5m')} > 0",
+            expr=f"{failed[0]} > {number(limit)} and {failed[1]} > {number(limit)}"
+            if known
+            else f"{ask.tls_failures(some, '5m')} > 0",
             severity="critical",
             summary=f"{policy.shown}: TLS handshakes with the database fail",
             description="A wrong certificate, an ended one, or somebody in between. Do not make clients accept it: rotate by the SOP."
@@ -160,6 +163,7 @@ def _database(policy: Policy, trials: Trials) -> Iterator[Rule]:
             gate="sec.tls_handshake",
             held="5m",
             fires=trials.counts("tls_errors", usual=0.0, then=0.1, since=20),
+            quiet=(trials.born("tls_errors", 1, since=30), trials.counts("tls_errors", usual=0.1, then=0.0, since=40)),
             runbook="docs/certificate-rotation-sop.md",
         )
     if ask.retry_ratio(some, "5m") is not None:
@@ -198,16 +202,17 @@ def _crawlers(policy: Policy, trials: Trials) -> Iterator[Rule]:
     if ask.crawlers_refused(some, "15m") is None:
         return
     limit = number(BURNS[0][0] * policy.budget)
+    share = recorded(policy, "seo_crawlers:refused_ratio_rate15m")
     yield Rule(
         alert="SeoCrawlersRefused",
-        expr=f"{recorded(policy, 'seo_crawlers:refused_ratio_rate15m')} > {limit}",
+        expr=f"{share} > {limit} and on () {ask.crawlers_refused_count(some, '15m')} > {SOME}",
         severity="warning",
         summary=f"{policy.shown}: search engines are not served",
         description="{{ $value | humanizePercentage }} were refused for their host, or failed: pages will leave the index.",
         gate="sec.host_allowlist",
         held="10m",
         fires=trials.crawlers(refused=0.5),
-        quiet=(trials.crawlers(refused=0.5, since=55),),
+        quiet=(trials.crawlers(refused=0.5, since=55), trials.few_crawlers()),
     )
 
 

@@ -155,6 +155,14 @@ class Trials:
             self.name(seo, *self._status(seo, "400")): f"0x{since} 0+{refused / (1 - refused) * 60:g}x{LENGTH - since}",
         }
 
+    def few_crawlers(self) -> dict[str, str]:
+        """A visit every two minutes, of which one was refused."""
+        seo = self._some["seo"]
+        if seo is None or not seo.status:
+            return {}
+        series = [self.name(seo, *self._status(seo, status)) for status in ("200", "400")]
+        return {series[0]: counter(1 / 120), series[1]: f"0x50 1x{LENGTH - 50}"}
+
     def gone(self, role: str, *, since: int = 0) -> dict[str, str]:
         """Every series of the role is gone, from that minute on."""
         made: dict[str, Callable[[], Mapping[str, str]]] = {
