@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from chaos import __version__
+from chaos.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -40,6 +42,16 @@ class Policy:
     gates: Mapping[str, Gate]
     metrics: Signals | None
     job: str = ""
+
+    def __post_init__(self) -> None:
+        """UsageError for a limit that no alert can be made of: it would always fire, or never."""
+        for key, gate in self.gates.items():
+            if key in {"rel.p95", "rel.p99"} and not 0 < gate.seconds < math.inf:
+                raise _impossible(f"{key} = {gate.seconds * 1000:g} ms: every request is slower", "write milliseconds above 0")
+            if key in {"rel.availability", "rel.error_budget", "sec.tls_handshake"} and not 0 <= gate.limit < 1:
+                raise _impossible(f"{key} is {gate.threshold}: no share of requests is that", "write per cent, from 0 to 100")
+            if key == "sec.cert_expiry" and not 0 <= gate.limit < math.inf:
+                raise _impossible(f"{key} = {gate.limit:g} days", "write days, from 0 on")
 
     @property
     def shown(self) -> str:
@@ -75,6 +87,10 @@ class Policy:
             *notes,
         ]
         return "".join(f"# {' '.join(line.split())}\n" for line in lines)
+
+
+def _impossible(what: str, remedy: str) -> UsageError:
+    return UsageError(what, remedy=remedy, where="[gates]")
 
 
 def number(value: float) -> str:

@@ -212,6 +212,29 @@ def test_tests_need_a_file_of_rules(tmp_path):
     assert (done.exit_code, "-o FILE" in done.output) == (2, True)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        '"rel.p95" = 0',
+        '"rel.p99" = -1',
+        '"rel.p95" = nan',
+        '"rel.availability" = 101',
+        '"sec.tls_handshake" = 100',
+        '"sec.cert_expiry" = -1',
+    ],
+)
+def test_a_limit_of_which_no_alert_can_be_made(target, line):
+    done = run("prometheus", "-c", target(f"[gates]\n{line}"))
+    assert (done.exit_code, "[gates]: " in done.output) == (2, True)
+    assert "Traceback" not in done.output
+
+
+def test_a_limit_of_zero_is_taken_where_it_means_something(target):
+    done = run("prometheus", "-c", target('[target.metrics]\n[gates]\n"rel.availability" = 100\n"sec.cert_expiry" = 0'))
+    assert done.exit_code == 0
+    assert 'request_errors:ratio_rate1h{target="orders"} > 0 and' in done.output
+
+
 def test_any_job():
     text = run("prometheus", "--job", "").output
     assert "rate(http_requests_total[5m])" in text
