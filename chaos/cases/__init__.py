@@ -230,6 +230,14 @@ CASES: tuple[Case, ...] = (
         injects=False,
         nightly=True,
     ),
+    Case(
+        id="documents",
+        family="documents",
+        title="the documents that the review asks for",
+        gates=("rep.documents",),
+        needs=(),
+        injects=False,
+    ),
     *OBSERVED,
 )
 BY_ID = {case.id: case for case in CASES}

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 COMMANDS = (
     "export",
+    "init",
     "report",
     "rollback",
     "shadow",
+    "soc2",
 )

@@ -107,6 +107,14 @@ def location(value: str) -> str:
     return value
 
 
+def path_patterns(value: tuple[str, ...]) -> tuple[str, ...]:
+    """Paths on the target, `*` in them for anything."""
+    for index, one in enumerate(value):
+        if not re.fullmatch(r"/[^\s?#]*", one):
+            raise wrong(f"{one!r} is no pattern of a path", 'begin it with / and leave the query out: "/provider/*"', key=index)
+    return value
+
+
 def url(value: str) -> str:
     """An http(s) URL without query and fragment."""
     if not _URL.fullmatch(value):
