@@ -146,6 +146,22 @@ _of_policy(_openslo, "openslo", "Write OpenSLO v1 objects: SLOs, their indicator
 _of_policy(_alertmanager, "alertmanager", "Write Alertmanager routes and receivers for the exported alerts, by severity.")
 
 
+def _locust(given: str | None) -> str:
+    from chaos.config import load  # noqa: PLC0415
+    from chaos.session import config_path  # noqa: PLC0415
+    from chaos.traffic.load.locustfile import locustfile  # noqa: PLC0415
+
+    return locustfile(load(config_path(given)))
+
+
+@command.command("locust")
+@config_option
+@output_option
+def export_locust(given: str | None, output: Path | None) -> None:
+    """Write the locustfile with which workers on other machines send the load of a run."""
+    _write(_locust(given), output)
+
+
 @command.command("all")
 @config_option
 @job_option
@@ -155,7 +171,8 @@ def export_all(*, given: str | None, job: str | None, seen: Path | None, output:
     """Write everything, with a README that says what each file is and how it can be checked."""
     from chaos.export import everything  # noqa: PLC0415
 
-    _write_all(everything.files(_policy(given, job, seen)), output)
+    also = {"locustfile.py": ("Locust: the load, from more machines", _locust(given))}
+    _write_all(everything.files(_policy(given, job, seen), also), output)
 
 
 def _write_all(files: Mapping[str, str], directory: Path) -> None:

@@ -204,6 +204,11 @@ def _soak(policy: Policy) -> Iterator[Panel]:
         limit=policy.burn_limit,
     )
     yield Panel(
+        title="Gates so far",
+        about="How many stand at which outcome.",
+        queries=(Query(f"sum by (outcome) ({at.GATE})", "{{outcome}}"),),
+    )
+    yield Panel(
         title="Faults",
         about="Injected and healed: apart only while one lasts.",
         queries=(Query(f"sum({at.INJECTED})", "injected"), Query(f"sum({at.HEALED})", "healed")),

@@ -61,7 +61,7 @@ def files(policy: Policy, also: Mapping[str, tuple[str, str]] | None = None) -> 
         rows += [_row(name, kind.title, kind.check) for name in found]
     for name, (title, text) in (also or {}).items():
         made[name] = text
-        rows.append(_row(name, title, f"locust -f {name} --headless -t 10s"))
+        rows.append(_row(name, title, f"locust -f {name} --list"))
     return {**made, "README.md": _index(policy, rows, left_out)}
 
 
