@@ -267,10 +267,15 @@ class Rig:
         }
 
     def second_instance(
-        self, name: str, *, values: Mapping[str, str] | None = None, path: DatabasePath | None = None
+        self,
+        name: str,
+        *,
+        values: Mapping[str, str] | None = None,
+        path: DatabasePath | None = None,
+        release: Target | None = None,
     ) -> CommandTarget:
         """Another instance of the target, not started, on the twin path; `values` replace placeholders (a wrong CA file)."""
-        return self._instance(path or self.start_path, name, values=values)
+        return self._instance(path or self.start_path, name, values=values, release=release)
 
     def candidate(self) -> CommandTarget:
         """[target.candidate], not started, on the target's own path and database: baseline and candidate side by side.
