@@ -31,12 +31,33 @@ class Histogram:
         """Everything that the other one holds."""
         self._counts.add(other._counts)
 
+    def add_text(self, text: str) -> None:
+        """Everything that a kept one holds ('' holds nothing): a seventh of the time of decoding it first."""
+        if text:
+            self._counts.decode_and_add(text.encode("ascii"))
+
+    def clear(self) -> None:
+        """Empty again."""
+        self._counts.reset()
+
+    def above(self, seconds: float) -> int:
+        """How many values are longer, to the histogram's resolution."""
+        index = self._counts.get_counts_array_index(min(HIGHEST, max(LOWEST, round(seconds * MICRO))))
+        return sum(self._counts.counts[index + 1 :])
+
     def __len__(self) -> int:
         return int(self._counts.get_total_count())
 
     def quantile(self, share: float) -> float:
         """The value that `share` (0 to 1) of all are at or below; NaN when it is empty."""
         return self._counts.get_value_at_percentile(share * 100) / MICRO if len(self) else math.nan
+
+    def pairs(self) -> tuple[tuple[float, int], ...]:
+        """(value, how often), smallest first: what a count above some limit is made from, to a thousandth of the value."""
+        import numpy as np  # noqa: PLC0415  (0.1 s to import)
+
+        counts = np.asarray(self._counts.counts)
+        return tuple((self._counts.get_value_from_index(int(at)) / MICRO, int(counts[at])) for at in np.nonzero(counts)[0])
 
     def text(self) -> str:
         """'' when it is empty."""
@@ -47,6 +68,5 @@ def merged(texts: Iterable[str]) -> Histogram:
     """One histogram of many; those that are empty count for nothing."""
     whole = Histogram()
     for text in texts:
-        if text:
-            whole.add(Histogram(text))
+        whole.add_text(text)
     return whole

@@ -8,10 +8,12 @@ from dataclasses import replace
 from chaos.checks import (
     audit,
     backoff,
+    canary,
     commits,
     contract,
     corpus,
     disclosure,
+    documents,
     edge,
     errors,
     expiry,
@@ -27,8 +29,11 @@ from chaos.checks import (
     recoveries,
     recovery,
     replicas,
+    restore,
     rollback,
+    rollbacks,
     rotation,
+    safeguards,
     server,
     shadow,
     writes,
@@ -73,13 +78,22 @@ FAMILIES: Mapping[str, tuple[Check, ...]] = {
     "server": (server.check,),
     "injection": (server.injection,),
     "rollback": (rollback.check,),
+    "rollback-drill": (rollbacks.check,),
+    "rollback-times": (rollbacks.times,),
+    "restore": (restore.check,),
+    "safeguards": (safeguards.check,),
+    "canary": (canary.step,),
+    "canary-drill": (canary.drill,),
+    "canary-end": (canary.end,),
     "rotation": (rotation.check,),
     "expiry": (expiry.check,),
     "contract": (contract.check,),
     "shadow": (shadow.check,),
+    "documents": (documents.check,),
     **dict.fromkeys(("corpus-sample", "corpus-steady", "corpus-fault", "corpus-candidate"), (corpus.check,)),
     **dict.fromkeys(("logs", "logs-fault"), (logs.check,)),
     **dict.fromkeys(("metrics", "metrics-tls", "metrics-pool"), (metrics.check,)),
+    "soak": (),  # a minute by itself says nothing: chaos.checks.longrun judges the whole run
 }
 
 
@@ -141,6 +155,7 @@ def _named(history: History, limits: Limits, finding: Finding) -> Finding:
         fault=windows[0].fault if windows else "",
         took_effect=windows[0].effect.took if windows else None,
         rerun=limits.again(history.experiment),
+        seconds=finding.seconds or max(0.0, history.finished - history.started),
     )
 
 
