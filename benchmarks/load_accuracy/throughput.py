@@ -37,9 +37,11 @@ def ours(rate: float, seconds: float, *, kept: bool) -> float:
         load = Load(plan, reaper=reaper, directory=Path(name))
         load.start()
         process = psutil.Process(load.pid)
+        held = process.memory_info().rss
         before, began = sum(process.cpu_times()[:2]), time.monotonic()
         time.sleep(seconds)
         took, lasted = sum(process.cpu_times()[:2]) - before, time.monotonic() - began
+        held, now = held >> 20, process.memory_info().rss >> 20
         load.stop()
         intervals, _ = load.take()
     good, planned = sum(one.good for one in intervals), sum(one.planned for one in intervals)
@@ -51,7 +53,7 @@ def ours(rate: float, seconds: float, *, kept: bool) -> float:
         f"ours, {'kept connections' if kept else 'a connection each'}: {done:.0f}/s, {good} of {planned} good, left out {dict(left)}; "
         f"{took / lasted:.0%} of a core; "
         f"send lag P50 {lag.quantile(0.5) * 1000:.2f}, P99 {lag.quantile(0.99) * 1000:.2f} ms; "
-        f"latency P50 {latency.quantile(0.5) * 1000:.2f} ms; covered {covered:.1%}"
+        f"latency P50 {latency.quantile(0.5) * 1000:.2f} ms; covered {covered:.1%}; {held} MiB at first, {now} in the end"
     )
     return done * lasted / took
 
