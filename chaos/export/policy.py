@@ -65,8 +65,8 @@ class Policy:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all gates, as canonical JSON: the same thresholds have the same digest."""
-        rows = {key: asdict(gate) for key, gate in sorted(self.gates.items())}
+        """SHA-256 of all gates: of the member `gates` of a run's policy.json, as JSON with sorted keys and no spaces."""
+        rows = [asdict(gate) for gate in self.gates.values()]
         return hashlib.sha256(json.dumps(rows, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     @property

@@ -1,7 +1,10 @@
 """Alerting and recording rules; promtool is the real one, and runs the tests that are exported with them."""
 
+import hashlib
+import json
 import os
 import subprocess
+from dataclasses import asdict
 
 import pytest
 import yaml
@@ -117,6 +120,12 @@ def test_the_threshold_is_the_gates(tmp_path):
     assert "> 0.2\n" in text
     assert "<= 30 * 86400" in prometheus.rules(policy())
     assert load({"sec.cert_expiry": 45.0})["sec.cert_expiry"].threshold == "fires at <= 45 days"
+
+
+def test_the_digest_is_that_of_the_gates_in_a_runs_policy(tmp_path):
+    rows = json.loads(json.dumps([asdict(gate) for gate in load().values()]))  # as policy.json has them
+    text = json.dumps(rows, sort_keys=True, separators=(",", ":"))
+    assert policy().digest == hashlib.sha256(text.encode()).hexdigest()
 
 
 def test_the_same_input_is_the_same_bytes(tmp_path):
