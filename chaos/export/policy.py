@@ -31,7 +31,6 @@ SATURATED = 0.9  # of a pool: what is left is for a burst
 RETRIED = (
     0.1  # retries a request (Google, Site Reliability Engineering, 2016, chapter 21: a client's retries, 10 % of its requests)
 )
-PAUSE_LATENCY, PAUSE_5XX, PAUSE_TLS = 1.15, 0.005, 0.002  # roll.pause
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
