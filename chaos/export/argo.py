@@ -37,7 +37,8 @@ def rollout(policy: Policy) -> str:
     measured = list(_measurements(policy))
     documents = [_verdict(policy), *([_pause(policy, measured)] if measured else []), _steps(policy, paused=bool(measured))]
     notes = [
-        "Replace prometheus-url and evidence-url (an evidence.json, or /status.json of a soak). Without a traffic router 5 % takes 20 replicas.",
+        "Replace prometheus-url and evidence-url (an evidence.json, or /status.json of a soak).",
+        "Without a traffic router 5 % takes 20 replicas.",
         f"Prometheus has to keep the pods' label as {HASH}.",
         *(["not applicable: no [target.metrics]; nothing but the verdict holds this roll-out"] if policy.metrics is None else []),
     ]
