@@ -56,7 +56,18 @@ MOVED_BY = {
     "Days until the database's certificate ends": "rotated",
 }
 PHASES = ("asked", "tls", "locked", "rotated", "cut") if EVERY else ("asked", "tls")
-LENGTH = {"quiet": 4.0, "rotated": 7.0, "locked": 5.0}  # s; else 4
+LENGTH = {"quiet": 4.0, "tls": 1.0, "cut": 1.0, "rotated": 7.0, "locked": 5.0}  # s; else 4
+
+
+APART = 1.5  # s: three scrapes
+
+
+def until(holds, seconds=30.0, every=0.05):
+    """Until it holds."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, f"{holds.__name__} does not come true"
+        time.sleep(every)
 
 
 class Server:
@@ -85,13 +96,13 @@ class Server:
 
     def until(self, query, seconds=30.0):
         """Until it has an answer."""
-        end = time.monotonic() + seconds
-        while time.monotonic() < end:
+
+        def answered():
             with contextlib.suppress(OSError):
-                if self.ask("query", query=query)["result"]:
-                    return
-            time.sleep(0.2)
-        raise AssertionError(f"no answer to {query}")
+                return bool(self.ask("query", query=query)["result"])
+            return False
+
+        until(answered, seconds, every=0.2)
 
     def most(self, query, span, pick=max):
         """The largest value of any series within (start, end), seconds since the epoch; 0 without one, as a panel shows it."""
@@ -108,7 +119,7 @@ class Traffic:
     """Readers and crawlers that go on meanwhile, each waiting for its answer."""
 
     def __init__(self, service):
-        self._service, self._over = service, threading.Event()
+        self._service, self._over, self.failed = service, threading.Event(), {}
         self._threads = [
             threading.Thread(target=self._go, args=one) for one in (("/api/items", {}), ("/", {"host": SEO, "headers": CRAWLER}))
         ]
@@ -117,9 +128,14 @@ class Traffic:
 
     def _go(self, path, how):
         while not self._over.is_set():
-            self._service.ask(path, **how)
+            if self._service.ask(path, **how).status >= 500:
+                self.failed.setdefault(path, []).append(time.monotonic())
             self._service.ask("/readyz")
             time.sleep(0.05)
+
+    def has_failed(self):
+        """Whether both were refused twice, with several scrapes in between: a counter's first value is no rate yet."""
+        return len(self.failed) == 2 and all(times[-1] - times[0] > APART for times in self.failed.values())
 
     def stop(self):
         self._over.set()
@@ -128,7 +144,7 @@ class Traffic:
 
 
 @contextlib.contextmanager
-def asked(room, service):
+def asked(room, service, traffic):
     for number in range(40):
         service.ask("/api/items/not-a-number")
         service.ask("/", host=f"{number}.{UNKNOWN}")
@@ -137,29 +153,36 @@ def asked(room, service):
 
 
 @contextlib.contextmanager
-def tls(room, service):
+def tls(room, service, traffic):
     """PostgreSQL shows a certificate that nobody trusts, to everybody who connects anew."""
     postgres, authority = room.environment.postgres, room.environment.authority
     bad, good = authority.issue("self-signed"), authority.issue("valid")
     postgres.use_certificate(bad.chain_file, bad.key_file)
     terminate(room)
     try:
+        until(traffic.has_failed)
         yield
     finally:
         postgres.use_certificate(good.chain_file, good.key_file)
 
 
 @contextlib.contextmanager
-def cut(room, service):
+def cut(room, service, traffic):
     """Sessions are ended under their readers, again and again: what was under way is tried once more."""
-    for _ in range(16):
+    seen = [(time.monotonic(), service.metric("database_retries_total"))]
+
+    def retried():
         terminate(room)
-        time.sleep(0.25)
+        if (value := service.metric("database_retries_total")) > seen[-1][1]:
+            seen.append((time.monotonic(), value))
+        return len(seen) > 2 and seen[-1][0] - seen[1][0] > APART
+
+    until(retried, every=0.2)
     yield
 
 
 @contextlib.contextmanager
-def locked(room, service):
+def locked(room, service, traffic):
     """Every reader waits for a table, until its lock time-out: the pool is full, and the slow ones are slow."""
     service.wait()
     with psycopg.connect(room.environment.postgres.admin_conninfo, dbname="app") as session, ThreadPoolExecutor(12) as people:
@@ -177,7 +200,7 @@ def locked(room, service):
 
 
 @contextlib.contextmanager
-def rotated(room, service):
+def rotated(room, service, traffic):
     """A good certificate that ends soon."""
     postgres, authority = room.environment.postgres, room.environment.authority
     soon = authority.issue(Entry(name="soon", row="x", must="connect", why="it has not ended", days=(-2.0, 20.0)))
@@ -250,7 +273,7 @@ def seen(tmp_path_factory):
             server.until('http_requests_total{job="reference"}')
             for name in ("quiet", *PHASES):
                 start = time.time()
-                with {"quiet": lambda *_: contextlib.nullcontext()}.get(name, globals().get(name))(room, service):
+                with {"quiet": lambda *_: contextlib.nullcontext()}.get(name, globals().get(name))(room, service, traffic):
                     time.sleep(LENGTH.get(name, 4.0))
                 spans[name] = (start, time.time())
             time.sleep(1.0)
