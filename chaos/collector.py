@@ -280,7 +280,7 @@ class Collector:
         store = merge(self.directory)
         run = self._run()
         self.directory.mkdir(parents=True, exist_ok=True)
-        bundle.write(self.directory, run, store)
+        bundle.write(self.directory, run, store, limits=self.limits)
         code = EXIT_CODES[run.verdict]
         if self.interrupted:
             code = INTERRUPTED

@@ -10,4 +10,5 @@ COMMANDS = (
     "report",
     "rollback",
     "shadow",
+    "summary",
 )

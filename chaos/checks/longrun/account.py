@@ -8,7 +8,21 @@ from typing import TYPE_CHECKING
 
 from chaos.checks.longrun import delta, judging, oddities
 from chaos.checks.longrun.delta import BASELINE, CANDIDATE
-from chaos.checks.longrun.tally import HEALTHY, HOUR, LANDING, Asked, Hourly, Rate, Spread, above, by_hour, hosts, is_read, looked, offered
+from chaos.checks.longrun.tally import (
+    HEALTHY,
+    HOUR,
+    LANDING,
+    Asked,
+    Hourly,
+    Rate,
+    Spread,
+    above,
+    by_hour,
+    hosts,
+    is_read,
+    looked,
+    offered,
+)
 from chaos.histogram import Histogram
 from chaos.hours import SLIPPED, Hour, Judged, Streak, judge, streak
 from chaos.model import Kind
