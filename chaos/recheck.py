@@ -6,9 +6,10 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from chaos import __version__, attestation
 from chaos.checks import judge as judge_history
 from chaos.checks.longrun import Account
-from chaos.collector import selected_gates
+from chaos.collector import absent, selected_gates
 from chaos.config import load
 from chaos.errors import UsageError
 from chaos.evidence import bundle
@@ -45,7 +46,8 @@ def recheck(directory: Path, given: str | None, *, as_json: bool) -> int:
     findings += [one for one in recorded.findings if one.check not in seen]
     absent = {gate.id: gate.reason for gate in recorded.gates if gate.outcome is Outcome.NOT_APPLICABLE}
     results = judge(findings, gates, absent=absent, waivers=dict(config.waivers))
-    last = verdict(results, gates, profile=recorded.profile, selected=selected_gates(tuple(recorded.only.split())))
+    chosen = frozenset(recorded.selected) or selected_gates(tuple(recorded.only.split()))
+    last = verdict(results, gates, profile=recorded.profile, selected=chosen)
     run = replace(recorded, gates=results, findings=tuple(findings), verdict=last)
     if as_json:
         sys.stdout.write(run_json(run) + "\n")
@@ -74,11 +76,24 @@ def opened(directory: Path, given: str | None) -> tuple[Run, Limits]:
     return run, limits_for(config, load_gates(config.gates), seed=run.seed, given=given)
 
 
-def rewrite(directory: Path) -> Path:
-    """Report, JUnit and evidence.json again from the store; the report's path."""
+def rewrite(directory: Path) -> tuple[Path, ...]:
+    """Report, scorecard, JUnit and evidence.json again from the store; the paths of what people read. `latest` stays as it is."""
     store = _store(directory)
-    bundle.write(directory, store.run(), store)
-    return directory / "report.html"
+    bundle.write(directory, store.run(), store, latest=False)
+    store.close()
+    attestation.reseal(directory)
+    return directory / bundle.REPORT, directory / "scorecard.pdf", directory / "scorecard.html"
+
+
+def write_template(given: str | None, directory: Path) -> tuple[Path, Path]:
+    """The scorecard of this chaos.toml's targets, before any run: (PDF, page)."""
+    from chaos.evidence import scorecard  # noqa: PLC0415  (jinja2, typst)
+
+    config = load(config_path(given))
+    gates = load_gates(config.gates)
+    results = judge([], gates, absent=absent(config, gates), waivers=dict(config.waivers))
+    made = scorecard.blank(config.target.name, results, {gate.id: gate.title for gate in gates.values()}, version=__version__)
+    return scorecard.write(directory, made, name="scorecard-template")
 
 
 def _store(directory: Path) -> Store:

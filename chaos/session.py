@@ -24,6 +24,7 @@ from chaos.config import load
 from chaos.errors import ChaosError, EvidenceUnwritable, UsageError
 from chaos.evidence import accepted
 from chaos.evidence.store import Segment
+from chaos.experiment.private import own_secrets
 from chaos.faults import schedule
 from chaos.gates import Gate, named
 from chaos.gates import load as load_gates
@@ -60,15 +61,18 @@ ONCE = {
     "corpus-candidate",
     "replicas",
     "recovery",
+    "restore",
     "schedule",
     "contract",
     "shadow",
+    "documents",
     *("cross", "life", "bouncer", "starting", "flapping", "replica"),  # these take long enough as it is
     "logs",
     "logs-fault",
     "metrics",
     "metrics-tls",
     "metrics-pool",
+    "safeguards",
 }  # repeating these says no more than they do at once
 LOSE = {"_remove", "remove", "__del__", "__call__"}  # callbacks of weak references, and finalizers
 COMMAND = (sys.executable, "-m", "chaos")
@@ -224,7 +228,7 @@ class Session:
             run_dir=run_dir,
             worker=worker,
             seed=seed,
-            segment=Segment(Path(os.environ["CHAOS_EVIDENCE"]) / "segments" / f"{worker}.sqlite"),
+            segment=Segment(Path(os.environ["CHAOS_EVIDENCE"]) / "segments" / f"{worker}.sqlite", secrets=own_secrets(config)),
             runner=int(os.environ.get("CHAOS_RUNNER", "0")),
             backend=os.environ.get("CHAOS_BACKEND", "local"),
         )

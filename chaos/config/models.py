@@ -257,7 +257,10 @@ class Flags(Model):
 
 
 class Deploy(Model):
-    """The team's own tooling; `{version}` is 'baseline' or 'candidate'. `version_header` says on an answer which one it was."""
+    """The team's own tooling; `{version}` is 'baseline' or 'candidate', `{weight}` (optional) the per cent of the requests it gets.
+
+    `version_header` says on an answer which one it was.
+    """
 
     deploy: Argv = Field(examples=['["./deploy", "{version}"]'])
     rollback: Argv = Field(examples=['["./rollback"]'])
@@ -301,6 +304,7 @@ class Target(Model):
     invalid: Annotated[tuple[Invalid, ...], Field(strict=False), BeforeValidator(rules.array)] = ()
     errors: Errors | None = Field(default=None, examples=['{ schema = "problem+json" }'])
     openapi: OpenApi | None = Field(default=None, examples=['{ path = "/openapi.json" }'])
+    provider: Annotated[Strings, AfterValidator(rules.path_patterns)] = Field(default=(), examples=['["/provider/*"]'])
     contract: Directory | None = Field(default=None, examples=['"contract.json"'])  # recorded there when it is not there yet
     metrics: Metrics | None = Field(default=None, examples=['{ path = "/metrics" }'])
     alerts: Alerts | None = Field(default=None, examples=['{ rules = "ops/rules.yml" }'])
@@ -406,6 +410,13 @@ class Environment(Model):
         return self
 
 
+class Documents(Model):
+    """[documents]: where the review's documents are, and how many days since its last review make one too old."""
+
+    directory: Directory = Field(examples=['"documents"'])
+    oldest: Annotated[int, Field(ge=1, le=3660)] = Field(default=180, examples=["180"])
+
+
 class Config(Model):
     """chaos.toml. `gates`: requirement id -> another limit; `waivers`: requirement id -> why, by whom, until when."""
 
@@ -415,6 +426,7 @@ class Config(Model):
     waivers: Mapping[str, str] = Field(default={}, examples=['"why, by whom, until when"'])
     gates: Mapping[str, float] = Field(default={}, examples=["200"])
     environment: Environment = Environment()
+    documents: Documents | None = None
 
     _path: Path = PrivateAttr(default=Path("chaos.toml"))
 

@@ -57,8 +57,13 @@ def catalogue() -> dict[str, gates.Gate]:
 
 def title(run: Run, gate: str) -> str:
     """What a gate is about, in a few words: the run's own, else gates.toml's."""
+    return run.titles.get(gate) or catalogued(gate)
+
+
+def catalogued(gate: str) -> str:
+    """What gates.toml says that a gate is about; '' for one that it does not know."""
     known = catalogue().get(gate)
-    return run.titles.get(gate) or (known.title if known else "")
+    return known.title if known else ""
 
 
 def percent(share: float) -> str:

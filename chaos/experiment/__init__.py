@@ -15,6 +15,7 @@ from chaos.experiment import (
     contract,
     corpus,
     crossings,
+    documents,
     edge,
     faults,
     impostors,
@@ -26,6 +27,8 @@ from chaos.experiment import (
     quiet,
     recoveries,
     replicas,
+    restore,
+    safeguards,
     schedules,
     shadow,
     stalls,
@@ -62,6 +65,7 @@ RUNNERS: Mapping[str, Runner] = {
     "bouncer": life.bouncer,
     "schedule": schedules.run,
     "recovery": recoveries.run,
+    "restore": restore.run,
     "reconnect": impostors.reconnect,
     "start": impostors.start,
     "stall": stalls.stall,
@@ -74,6 +78,7 @@ RUNNERS: Mapping[str, Runner] = {
     "injection": quiet.injection,
     "contract": contract.contract,
     "shadow": shadow.shadow,
+    "documents": documents.documents,
     "corpus-steady": corpus.steady,
     "corpus-candidate": corpus.candidate,
     **dict.fromkeys(("corpus-sample", "corpus-fault"), corpus.fault),
@@ -82,6 +87,7 @@ RUNNERS: Mapping[str, Runner] = {
     "metrics": metrics.metrics,
     "metrics-tls": metrics.metrics_tls,
     "metrics-pool": metrics.metrics_pool,
+    "safeguards": safeguards.run,
 }
 
 # Families whose faults write themselves down, each when it is injected. All others do so here, as a whole.
@@ -97,6 +103,7 @@ WRITTEN = {
     "cancel",
     "schedule",
     "recovery",
+    "restore",
     *("life", "cross", "flapping", "replica", "starting", "bouncer"),
     "corpus-sample",
     "corpus-fault",

@@ -12,8 +12,8 @@ import h11
 
 from chaos.experiment.claims import NOTHING
 from chaos.model import Kind, Layer, Operation, now
-from chaos.traffic.exchange import Answer, exchange
-from chaos.traffic.requests import EDGE_MARK, classify, within
+from chaos.traffic.exchange import Answer, classify, exchange
+from chaos.traffic.requests import EDGE_MARK, within
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -47,7 +47,7 @@ class Answer:
 
 
 @cache
-def _context() -> ssl.SSLContext:
+def unverified() -> ssl.SSLContext:
     """HTTPS in front of the target is not what is judged: its database is. So nothing is verified here."""
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
@@ -62,7 +62,7 @@ async def exchange(request: Outgoing, *, kept: int = KEPT, head: Callable[[int],
     parts = urlsplit(request.url)
     secure = parts.scheme == "https"
     reader, writer = await asyncio.open_connection(
-        parts.hostname, parts.port or (443 if secure else 80), ssl=_context() if secure else None
+        parts.hostname, parts.port or (443 if secure else 80), ssl=unverified() if secure else None
     )
     try:
         protocol = h11.Connection(h11.CLIENT)
@@ -73,6 +73,25 @@ async def exchange(request: Outgoing, *, kept: int = KEPT, head: Callable[[int],
         return await _answer(protocol, reader, kept, head)
     finally:
         writer.transport.abort()  # the answer is whole, or nobody wants it any more: no lingering close
+
+
+def serialised(request: Outgoing) -> bytes:
+    """The request as it goes over the wire, for whoever sends the same one many times; h11.LocalProtocolError when it is none."""
+    parts = urlsplit(request.url)
+    return _outgoing(h11.Connection(h11.CLIENT), request, parts.path or "/", parts.query)
+
+
+def classify(error: BaseException) -> str:
+    """One word for why no answer came."""
+    if isinstance(error, TimeoutError):
+        return "timeout"
+    if isinstance(error, ConnectionRefusedError):
+        return "refused"
+    if isinstance(error, ConnectionError):
+        return "reset"
+    if isinstance(error, h11.RemoteProtocolError):
+        return "closed"
+    return type(error).__name__
 
 
 def _outgoing(protocol: h11.Connection, request: Outgoing, path: str, query: str) -> bytes:

@@ -109,7 +109,8 @@ def read(path: Path, shown: str = "") -> Description:
 async def fetch(session: Session, location: str, *, deadline: float) -> Description:
     """The description that the target serves. Raises ConfigError: also when it serves none."""
     from chaos.config import Request  # noqa: PLC0415  (the model is only needed where one is served)
-    from chaos.traffic.requests import classify, within  # noqa: PLC0415  (which imports the driver's parts)
+    from chaos.traffic.exchange import classify  # noqa: PLC0415
+    from chaos.traffic.requests import within  # noqa: PLC0415  (which imports the driver's parts)
 
     where = f"[target.openapi] path = {location!r}"
     remedy = "name the path at which the description is served, or its file"

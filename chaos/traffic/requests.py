@@ -18,7 +18,7 @@ import h11
 from chaos.config import expand
 from chaos.errors import TargetFailed
 from chaos.model import Kind, Layer, Operation, now
-from chaos.traffic.exchange import Outgoing, exchange
+from chaos.traffic.exchange import Outgoing, classify, exchange
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping
@@ -93,19 +93,6 @@ class Session:
             headers=merged,
             body=body,
         )
-
-
-def classify(error: BaseException) -> str:
-    """One word for why no answer came."""
-    if isinstance(error, TimeoutError):
-        return "timeout"
-    if isinstance(error, ConnectionRefusedError):
-        return "refused"
-    if isinstance(error, ConnectionError):
-        return "reset"
-    if isinstance(error, h11.RemoteProtocolError):
-        return "closed"
-    return type(error).__name__
 
 
 async def send(

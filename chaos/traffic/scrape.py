@@ -10,8 +10,7 @@ from urllib.parse import urlsplit
 import h11
 
 from chaos.config import Request
-from chaos.traffic.exchange import exchange
-from chaos.traffic.requests import classify
+from chaos.traffic.exchange import classify, exchange
 
 if TYPE_CHECKING:
     from chaos.traffic.requests import Session

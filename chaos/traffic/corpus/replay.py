@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import h11
 
 from chaos.model import Kind, Layer, Operation, now
-from chaos.traffic.exchange import exchange
-from chaos.traffic.requests import BODY_KEPT, EDGE_MARK, classify, within
+from chaos.traffic.exchange import classify, exchange
+from chaos.traffic.requests import BODY_KEPT, EDGE_MARK, within
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
