@@ -18,6 +18,7 @@ from chaos.commands.options import config_option, directory_argument
 @click.option("--github", is_flag=True, help="write the job summary, and an annotation for each failed gate (GitHub Actions)")
 def command(directory: Path, *, given: str | None, webhook: str | None, shape: str, github: bool) -> None:
     """Write the daily summaries and the KPIs of recorded evidence; post them, or show them in a pipeline."""
+    from chaos import attestation  # noqa: PLC0415
     from chaos.errors import UsageError  # noqa: PLC0415
     from chaos.evidence import summary  # noqa: PLC0415
     from chaos.evidence.disk import written  # noqa: PLC0415
@@ -34,6 +35,7 @@ def command(directory: Path, *, given: str | None, webhook: str | None, shape: s
     run, limits = opened(directory, given)
     secrets = (webhook,) if webhook else ()
     whole = summary.write(directory, run, limits=limits, secrets=secrets)
+    attestation.reseal(directory)
     click.echo(str(directory / "summary.html"))
     if github:
         with written(Path(job)), Path(job).open("a", encoding="utf-8") as file:
