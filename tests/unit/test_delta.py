@@ -5,9 +5,11 @@ from dataclasses import replace
 from statistics import NormalDist
 
 import pytest
+from click.testing import CliRunner
 
 from chaos.checks.longrun import Account, compared, judge_run, recorded
 from chaos.checks.longrun.delta import BLOCKS, Arm
+from chaos.cli import cli
 from chaos.histogram import Histogram
 from chaos.model import Interval, Kind, Outcome
 from tests.unit.long_run import LIMITS, START, Service
@@ -118,3 +120,9 @@ def test_a_long_run_is_kept_in_few_blocks():
     assert len(filled.blocks) <= BLOCKS
     assert filled.seconds == 36_000
     assert filled.asked.total() == 600 * 990
+
+
+def test_a_baseline_that_is_not_there_is_said_before_anything_starts(tmp_path):
+    done = CliRunner().invoke(cli, ["soak", "--hours", "0.1", "--baseline", str(tmp_path / "none"), "--evidence", str(tmp_path)])
+    assert done.exit_code == 2
+    assert "there is no evidence here" in done.output

@@ -53,6 +53,11 @@ def values(directory):
     return {one["id"]: one for one in json.loads((directory / "kpis.json").read_text())["kpis"]}
 
 
+def test_a_recheck_of_a_soak_finds_the_same(evidence):
+    done = CliRunner().invoke(cli, ["recheck", str(evidence)])
+    assert "every gate as recorded" in done.output
+
+
 def test_every_kpi_of_the_requirement_is_there(evidence):
     found = values(evidence)
     assert list(found) == [
