@@ -13,6 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from chaos.checks.longrun import delta
 from chaos.checks.recovery import recovery
 from chaos.evidence.binned import Long
 from chaos.model import Connection, History, Kind, Operation, Window
@@ -124,7 +125,8 @@ def collect(
         bounds = sorted((window.injected, window.healed or history.finished) for window in history.windows)
         for one in history.operations:
             _count(series, lane, one, started, bounds)
-        series.long.take(history.intervals, history.gauges)
+        if history.facts.get("family") != delta.FAMILY:  # what another run was like is none of this one's load
+            series.long.take(history.intervals, history.gauges)
         if history.facts.get("family") in CANARY and "decision" in history.facts and len(series.steps) < MOST_STEPS:
             series.steps.append(_step(history, clean))
         if "replicas" in history.facts:
