@@ -62,8 +62,8 @@ def attested(connection: sqlite3.Connection) -> Attested:
         if json.loads(facts).get("family") != SOAK
     ]
     controls = ask(
-        "SELECT h.experiment, h.control FROM chain c JOIN history h ON h.number = c.record "
-        f"WHERE c.kind = '{HISTORY}' ORDER BY c.segment, c.number"  # noqa: S608  (ours)
+        "SELECT h.experiment, h.control FROM chain c JOIN history h ON h.number = c.record WHERE c.kind = ? ORDER BY c.segment, c.number",
+        (HISTORY,),
     ).fetchall()
     lone = f"SELECT f.\"check\" FROM finding f JOIN chain c ON c.kind = '{FINDINGS}' AND c.record = f.history"  # noqa: S608  (ours)
     heard = Counter([experiment for experiment, _ in controls]) + Counter(check for (check,) in ask(lone))
