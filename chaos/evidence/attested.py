@@ -62,7 +62,8 @@ def attested(connection: sqlite3.Connection) -> Attested:
         if json.loads(facts).get("family") != SOAK
     ]
     controls = ask(
-        "SELECT h.experiment, h.control FROM chain c JOIN history h ON h.number = c.record WHERE c.kind = ? ORDER BY c.segment, c.number",
+        "SELECT h.experiment, h.control FROM chain c JOIN history h ON h.number = c.record WHERE c.kind = ? "
+        "ORDER BY c.segment, c.number",
         (HISTORY,),
     ).fetchall()
     lone = f"SELECT f.\"check\" FROM finding f JOIN chain c ON c.kind = '{FINDINGS}' AND c.record = f.history"  # noqa: S608  (ours)
