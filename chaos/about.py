@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
-from importlib.resources import files
 from pathlib import Path
 
 from rich.console import Console
@@ -16,7 +15,6 @@ from chaos.checks.hosts import rows as host_rows
 from chaos.checks.pentest import Row as Attack
 from chaos.checks.pentest import rows as attack_rows
 from chaos.config import load as load_config
-from chaos.errors import EvidenceUnwritable, UsageError
 from chaos.faults.wire.rows import BY_ID as WIRE_ROWS
 from chaos.gates import Gate, named
 from chaos.gates import load as load_gates
@@ -34,6 +32,8 @@ RULES = {
     "demonstrated": "Every check of it has to pass, and there has to be at least one.",
     "rate": "The share of bad observations, over all checks together, with a one-sided 95 % Clopper-Pearson bound: "
     "FAIL when the lower bound breaks the limit, PASS when the upper bound keeps it, else INCONCLUSIVE.",
+    "budget": "As a rate (its limit is what the share of a month's budget is as an error rate over 48 hours); and what a soak really "
+    "burned of the budget of 30 days must not be above the share itself.",
     "worst_class": "As a rate, for each class of input by itself; the worst class decides.",
     "duration": "Every repetition within the limit.",
 }
@@ -90,6 +90,7 @@ HOW = {
     "rotation": "the commands of docs/certificate-rotation-sop.md, with two instances of the target under load",
     "contract": "The candidate is started beside the baseline, on one database; both are asked the same, several times and in turns. "
     "Their descriptions are compared by oasdiff, their answers by status, media type, headers and the shape of their JSON.",
+    "documents": "The files that [documents] names are read: owner, date of review, headings, and what is left to fill in.",
     "shadow": "A seeded 15 % of the reads in an access log (--shadow FILE), scrubbed, are sent again at their own pace, to the "
     "target and to [target.candidate] in turns; their answers are compared, and what differs is asked again (docs/shadow.md).",
     "logs": "Requests with ids of their own, refused hosts, and private values in headers, queries and bodies; then the log is read.",
@@ -216,18 +217,3 @@ def _explain_case(case: Case) -> None:
 def _print(table: Table) -> None:
     width = None if sys.stdout.isatty() else 140
     Console(width=width, highlight=False, markup=False).print(table)
-
-
-def write_template(directory: Path, *, force: bool) -> None:
-    """A chaos.toml to start from; an existing one is kept."""
-    place = directory / "chaos.toml"
-    if place.exists() and not force:
-        raise UsageError("there is one already", remedy="edit it, or overwrite it with --force", where=str(place))
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        place.write_text(files("chaos").joinpath("template.toml").read_text(encoding="utf-8"), encoding="utf-8")
-    except OSError as error:
-        raise EvidenceUnwritable(
-            f"cannot write it: {error.strerror}", remedy="choose a directory that can be written", where=str(place)
-        ) from error
-    sys.stdout.write(f"{place}: written. Edit it, then: chaos-gate run -c {place}\n")

@@ -120,7 +120,9 @@ def execute(request: Request, work: Callable[[Campaign], None], *, name: str, as
     def whole() -> None:
         header(collector, screen)
         get_parts(collector, screen)
-        campaign = Campaign(name, collector, screen, Segment(collector.directory / SEGMENTS / f"{name}.sqlite"))
+        campaign = Campaign(
+            name, collector, screen, Segment(collector.directory / SEGMENTS / f"{name}.sqlite", secrets=collector.secrets)
+        )
         try:
             work(campaign)
         finally:

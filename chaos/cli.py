@@ -36,7 +36,9 @@ class Gate(click.Group):
         try:
             return super().invoke(ctx)
         except ChaosError as error:
-            _die(f"chaos-gate: {error.render()}", error.exit_code)
+            from chaos.evidence.redact import redact  # noqa: PLC0415
+
+            _die(redact(f"chaos-gate: {error.render()}"), error.exit_code)
         except Defect as error:
             _die(error.render(), error.exit_code)
         except KeyboardInterrupt:
@@ -167,16 +169,6 @@ def doctor(given: str | None, sweep: bool) -> None:
     from chaos.doctor import examine  # noqa: PLC0415
 
     sys.exit(examine(given, sweep=sweep))
-
-
-@cli.command()
-@click.option("--force", is_flag=True, help="overwrite a chaos.toml that is there")
-@click.argument("directory", type=click.Path(file_okay=False, path_type=Path), default=Path())
-def init(directory: Path, force: bool) -> None:
-    """Write a chaos.toml to start from."""
-    from chaos.about import write_template  # noqa: PLC0415
-
-    write_template(directory, force=force)
 
 
 @cli.command()

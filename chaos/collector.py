@@ -12,6 +12,7 @@ import signal
 import sys
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,7 @@ from chaos.errors import ChaosError, CleanupFailed, EvidenceUnwritable, PartFail
 from chaos.evidence import bundle
 from chaos.evidence.record import HostFacts, Run
 from chaos.evidence.store import Segment, merge
+from chaos.experiment.private import own_secrets
 from chaos.gates import Gate, judge, verdict
 from chaos.gates import load as load_gates
 from chaos.model import ENVIRONMENT, EXIT_CODES, INTERRUPTED, Finding, Outcome, Verdict, now
@@ -120,6 +122,11 @@ class Collector:
             backend=os.environ.get("CHAOS_BACKEND", "auto"),
         )
         return cls.prepare(request, screen=None, bare=True)
+
+    @cached_property
+    def secrets(self) -> tuple[str, ...]:
+        """What chaos.toml holds and no output may."""
+        return own_secrets(self.config)
 
     @property
     def backend(self) -> str:
@@ -280,7 +287,7 @@ class Collector:
         store = merge(self.directory)
         run = self._run()
         self.directory.mkdir(parents=True, exist_ok=True)
-        bundle.write(self.directory, run, store)
+        bundle.write(self.directory, run, store, secrets=self.secrets)
         code = EXIT_CODES[run.verdict]
         if self.interrupted:
             code = INTERRUPTED
@@ -298,12 +305,7 @@ class Collector:
 
     def _run(self) -> Run:
         target = self.config.target
-        absent = {
-            gate.id: f"no {_table(gate.needs)} in chaos.toml"
-            for gate in self.gates.values()
-            if gate.needs and not target.declares(gate.needs)
-        }
-        results = judge(self.findings, self.gates, absent=absent, waivers=dict(self.config.waivers))
+        results = judge(self.findings, self.gates, absent=absent(self.config, self.gates), waivers=dict(self.config.waivers))
         chosen = frozenset(self.request.settles) or selected_gates(self.request.only)
         last = verdict(results, self.gates, profile=self.request.profile, selected=chosen)
         if (self.error is not None or self.interrupted) and last is not Verdict.NO_GO:
@@ -330,6 +332,14 @@ class Collector:
             recovery_limit=target.database.recovery,
             cleanup=self.cleanup,
         )
+
+
+def absent(config: Config, gates: Mapping[str, Gate]) -> dict[str, str]:
+    """The gates that do not apply to the target of this chaos.toml, each with the reason."""
+    declares = config.target.declares
+    return {
+        gate.id: f"no {_table(gate.needs)} in chaos.toml" for gate in gates.values() if gate.needs and not declares(gate.needs)
+    }
 
 
 def _table(needs: str) -> str:

@@ -173,7 +173,7 @@ class Interval:
     sent it. `planned` requests were due in it, `sent` were sent, `good` were answered as they should be, `dropped` were due and never
     sent: they count as bad. `statuses` maps a status, or why there was none ('timeout'), to how often. `over` maps a limit in
     seconds ('0.12') to how many answers took longer, exactly, where a histogram rounds. `latency` (from the planned time) and `lag`
-    (planned to sent) are HDR histograms of microseconds, base64 of the compressed V2 form (chaos.traffic.histogram). `covered` is the
+    (planned to sent) are HDR histograms of microseconds, base64 of the compressed V2 form (chaos.histogram). `covered` is the
     share of `seconds` in which whoever sent was there to look.
     """
 
@@ -239,7 +239,8 @@ class Finding:
     the gate judges one (seconds for a roll-back); `examples` are the observations that broke the rule (a request, a log line).
     `check` is the id that `--only` takes. `severity` ('info' to 'high') is set for what is only reported: sound clients differ there,
     and it counts against a gate only where [policy] of chaos.toml says so. Of a pen-test, what is 'critical' fails. `groups` are
-    (what, how often) pairs by which the gate sums up over the whole run (chaos.gates.grouped).
+    (what, how often) pairs by which the gate sums up over the whole run (chaos.gates.grouped). `seconds` is for how long the `n` were
+    observed (0.0: not known), so that a gate can say how much longer it takes.
     """
 
     check: str
@@ -258,6 +259,7 @@ class Finding:
     rerun: str = ""
     severity: str = ""
     groups: tuple[tuple[str, int], ...] = ()
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,8 +6,10 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from chaos import __version__
 from chaos.checks import judge as judge_history
-from chaos.collector import selected_gates
+from chaos.checks.longrun import Account
+from chaos.collector import absent, selected_gates
 from chaos.config import load
 from chaos.errors import UsageError
 from chaos.evidence import bundle
@@ -33,11 +35,12 @@ def recheck(directory: Path, given: str | None, *, as_json: bool) -> int:
     gates = load_gates(config.gates)
     limits = limits_for(config, gates, seed=recorded.seed, given=given)
     findings: list[Finding] = []
-    seen: set[str] = set()
+    account = Account(limits)
     for history in store.histories():
-        again = judge_history(history, limits)
-        findings += again
-        seen |= {one.check for one in again}
+        account.feed(history)
+        findings += judge_history(history, limits)
+    findings += account.findings()
+    seen = {one.check for one in findings}
     # What has no history of its own (not applicable, crashed, never heard of) stands as it was recorded.
     findings += [one for one in recorded.findings if one.check not in seen]
     absent = {gate.id: gate.reason for gate in recorded.gates if gate.outcome is Outcome.NOT_APPLICABLE}
@@ -65,11 +68,22 @@ def _compare(before: Run, after: Run, directory: Path) -> None:
     )
 
 
-def rewrite(directory: Path) -> Path:
-    """Report, JUnit and evidence.json again from the store; the report's path."""
+def rewrite(directory: Path) -> tuple[Path, ...]:
+    """Report, scorecard, JUnit and evidence.json again from the store; the paths of what people read. `latest` stays as it is."""
     store = _store(directory)
-    bundle.write(directory, store.run(), store)
-    return directory / "report.html"
+    bundle.write(directory, store.run(), store, latest=False)
+    return directory / bundle.REPORT, directory / "scorecard.pdf", directory / "scorecard.html"
+
+
+def write_template(given: str | None, directory: Path) -> tuple[Path, Path]:
+    """The scorecard of this chaos.toml's targets, before any run: (PDF, page)."""
+    from chaos.evidence import scorecard  # noqa: PLC0415  (jinja2, typst)
+
+    config = load(config_path(given))
+    gates = load_gates(config.gates)
+    results = judge([], gates, absent=absent(config, gates), waivers=dict(config.waivers))
+    made = scorecard.blank(config.target.name, results, {gate.id: gate.title for gate in gates.values()}, version=__version__)
+    return scorecard.write(directory, made, name="scorecard-template")
 
 
 def _store(directory: Path) -> Store:

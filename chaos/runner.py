@@ -17,6 +17,7 @@ from chaos.cases import due, known_names, select
 from chaos.collector import Collector, Request, sweep_stale
 from chaos.defect import Defect
 from chaos.errors import ChaosError, CleanupFailed, EnvironmentFault, EvidenceUnwritable, PartMissing
+from chaos.evidence.redact import redact
 from chaos.gates import load as load_gates
 from chaos.gates import named
 from chaos.model import ENVIRONMENT
@@ -111,7 +112,7 @@ def _last_words(collector: Collector, run: Run | None, screen: Screen) -> None:
     elif collector.broke:  # but what became of what was broken is said in any case
         screen.phase("clean-up", collector.cleanup)
     if collector.error is not None:
-        sys.stderr.write(f"chaos-gate: {collector.error.render()}\n")
+        sys.stderr.write(redact(f"chaos-gate: {collector.error.render()}\n", collector.secrets))
     elif collector.interrupted:
         sys.stderr.write(f"chaos-gate: interrupted after {len(collector.done)} of {len(collector.expected)} checks; ")
         sys.stderr.write("everything was healed and stopped, and the evidence so far is kept\n")
@@ -237,7 +238,7 @@ def _pytest(collector: Collector) -> None:
     if collector.workers > 1:
         arguments += ["-n", str(collector.workers), "--dist", "load", "--maxschedchunk", "1", "--max-worker-restart", "0"]
     log = collector.directory / "pytest.log"
-    with _Log(log) as stream, _quiet_environment(), contextlib.redirect_stdout(stream):
+    with _Log(log, collector.secrets) as stream, _quiet_environment(), contextlib.redirect_stdout(stream):
         status = pytest.main([*(f"-p{plugin}" for plugin in PLUGINS), *arguments], plugins=[collector])
     if status == pytest.ExitCode.INTERRUPTED and collector.error is None:
         collector.interrupted = True
@@ -256,12 +257,13 @@ def _pytest(collector: Collector) -> None:
 class _Log(io.TextIOBase):
     """A text file that neither a full disk nor a late word turns into a defect: pytest's words are for us, and worth no run."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, secrets: tuple[str, ...]) -> None:
+        self._secrets = secrets
         self._stream = path.open("w", encoding="utf-8", errors="replace")
 
     def write(self, text: str) -> int:
         with contextlib.suppress(OSError, ValueError):
-            self._stream.write(text)
+            self._stream.write(redact(text, self._secrets))
         return len(text)
 
     def flush(self) -> None:

@@ -24,6 +24,7 @@ from chaos.config import load
 from chaos.errors import ChaosError, EvidenceUnwritable, UsageError
 from chaos.evidence import accepted
 from chaos.evidence.store import Segment
+from chaos.experiment.private import own_secrets
 from chaos.faults import schedule
 from chaos.gates import Gate, named
 from chaos.gates import load as load_gates
@@ -63,6 +64,7 @@ ONCE = {
     "schedule",
     "contract",
     "shadow",
+    "documents",
     *("cross", "life", "bouncer", "starting", "flapping", "replica"),  # these take long enough as it is
     "logs",
     "logs-fault",
@@ -186,6 +188,7 @@ def limits_for(config: Config, gates: Mapping[str, Gate], *, seed: int, given: s
         policy=dict(config.policy),
         accepted=accepted.known(config.path),
         seconds={gate.id: gate.seconds for gate in gates.values() if gate.seconds},
+        rates={gate.id: gate.limit for gate in gates.values() if gate.rule in {"rate", "budget", "worst_class"}},
         retention=gates["sec.logs"].limit,
         rerun=f"chaos-gate run -c {given}" if given else "chaos-gate run",
         seed=seed,
@@ -224,7 +227,7 @@ class Session:
             run_dir=run_dir,
             worker=worker,
             seed=seed,
-            segment=Segment(Path(os.environ["CHAOS_EVIDENCE"]) / "segments" / f"{worker}.sqlite"),
+            segment=Segment(Path(os.environ["CHAOS_EVIDENCE"]) / "segments" / f"{worker}.sqlite", secrets=own_secrets(config)),
             runner=int(os.environ.get("CHAOS_RUNNER", "0")),
             backend=os.environ.get("CHAOS_BACKEND", "local"),
         )

@@ -231,6 +231,14 @@ CASES: tuple[Case, ...] = (
         injects=False,
         nightly=True,
     ),
+    Case(
+        id="documents",
+        family="documents",
+        title="the documents that the review asks for",
+        gates=("rep.documents",),
+        needs=(),
+        injects=False,
+    ),
     *OBSERVED,
     *SAFEGUARDS,
 )

@@ -13,6 +13,7 @@ from chaos.checks import (
     contract,
     corpus,
     disclosure,
+    documents,
     edge,
     errors,
     expiry,
@@ -83,9 +84,11 @@ FAMILIES: Mapping[str, tuple[Check, ...]] = {
     "expiry": (expiry.check,),
     "contract": (contract.check,),
     "shadow": (shadow.check,),
+    "documents": (documents.check,),
     **dict.fromkeys(("corpus-sample", "corpus-steady", "corpus-fault", "corpus-candidate"), (corpus.check,)),
     **dict.fromkeys(("logs", "logs-fault"), (logs.check,)),
     **dict.fromkeys(("metrics", "metrics-tls", "metrics-pool"), (metrics.check,)),
+    "soak": (),  # a minute by itself says nothing: chaos.checks.longrun judges the whole run
 }
 
 
@@ -147,6 +150,7 @@ def _named(history: History, limits: Limits, finding: Finding) -> Finding:
         fault=windows[0].fault if windows else "",
         took_effect=windows[0].effect.took if windows else None,
         rerun=limits.again(history.experiment),
+        seconds=finding.seconds or max(0.0, history.finished - history.started),
     )
 
 

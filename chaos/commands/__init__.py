@@ -8,7 +8,9 @@ from __future__ import annotations
 COMMANDS = (
     "canary",
     "export",
+    "init",
     "report",
     "rollback",
     "shadow",
+    "soc2",
 )

@@ -410,6 +410,13 @@ class Environment(Model):
         return self
 
 
+class Documents(Model):
+    """[documents]: where the review's documents are, and how many days since its last review make one too old."""
+
+    directory: Directory = Field(examples=['"documents"'])
+    oldest: Annotated[int, Field(ge=1, le=3660)] = Field(default=180, examples=["180"])
+
+
 class Config(Model):
     """chaos.toml. `gates`: requirement id -> another limit; `waivers`: requirement id -> why, by whom, until when."""
 
@@ -419,6 +426,7 @@ class Config(Model):
     waivers: Mapping[str, str] = Field(default={}, examples=['"why, by whom, until when"'])
     gates: Mapping[str, float] = Field(default={}, examples=["200"])
     environment: Environment = Environment()
+    documents: Documents | None = None
 
     _path: Path = PrivateAttr(default=Path("chaos.toml"))
 

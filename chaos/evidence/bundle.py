@@ -1,4 +1,4 @@
-"""The evidence directory: evidence.json, junit.xml, report.html beside the store, and `latest` that points to it."""
+"""The evidence directory: evidence.json, junit.xml, report and scorecard beside the store, and `latest` that points to it."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from chaos.errors import UsageError
 from chaos.evidence import accepted, schema
 from chaos.evidence.disk import write_text, written
 from chaos.evidence.junit import junit
+from chaos.evidence.streak import strip
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from chaos.evidence.store import Store
 
 LATEST = "latest"
+REPORT = "report.html"
 
 
 def write(
@@ -43,13 +45,17 @@ def write(
     with written(directory):
         directory.mkdir(parents=True, exist_ok=True)
     write_text(directory / "evidence.json", schema.evidence_json(run, secrets=hidden))
-    store.save(run)
+    store.save(run, secrets=hidden)
     accepted.write(directory, run, secrets=hidden)
     write_text(directory / "junit.xml", junit(run, seconds=store.seconds(), secrets=hidden))
     before = _before(directory, run, previous)
-    from chaos.evidence.report import report  # noqa: PLC0415  (matplotlib and jinja2: 0.7 s, and only here)
+    from chaos.evidence.report import read, report  # noqa: PLC0415  (matplotlib and jinja2: 0.7 s, and only here)
 
-    write_text(directory / "report.html", report(run, before=before, damaged=store.damaged, secrets=hidden))
+    series = read(run, secrets=hidden)
+    write_text(directory / REPORT, report(run, series=series, before=before, damaged=store.damaged, secrets=hidden))
+    from chaos.evidence import scorecard  # noqa: PLC0415  (as above)
+
+    scorecard.write(directory, scorecard.card(run, strip=strip(series.hours)), secrets=hidden)
     if latest or (latest is None and directory.absolute().parent.name == "evidence"):
         point(directory)
 

@@ -56,6 +56,8 @@ _RC: Any = {  # Any: matplotlib's type for it is a Literal of every key there is
 }
 
 Draw = Callable[["Figure", float], dict[str, str]]
+Stretch = tuple[float, float]
+SPANS = 400  # places along the time axis that a shaded stretch can begin or end at
 
 
 def drawn(name: str, label: str, draw: Draw) -> str:
@@ -102,19 +104,20 @@ def _adopted(svg: str, name: str, label: str, tips: dict[str, str]) -> str:
     return head.sub(f'<svg viewBox="{box[1]}" role="img" aria-label="{escape(label)}" focusable="false">', svg, count=1)
 
 
-def _dots(axes: Axes, points: Iterable[Point], color: str, size: float, **more: Any) -> None:
+def dots(axes: Axes, points: Iterable[Point], color: str, size: float, **more: Any) -> None:
     """Every point a stroke of no length with round ends, all of them one path. Any: matplotlib's own keywords."""
-    _strokes(axes, [((x, y), (x, y)) for x, y in points], color, size, capstyle="round", **more)
+    strokes(axes, [((x, y), (x, y)) for x, y in points], color, size, capstyle="round", **more)
 
 
-def _strokes(axes: Axes, strokes: Sequence[tuple[Point, Point]], color: str, width: float, **more: Any) -> None:
+def strokes(axes: Axes, arms: Sequence[tuple[Point, Point]], color: str, width: float, **more: Any) -> None:
+    """Lines from point to point, all of them one path. Any: matplotlib's own keywords."""
     from matplotlib.patches import PathPatch  # noqa: PLC0415
     from matplotlib.path import Path  # noqa: PLC0415
 
-    if not strokes:
+    if not arms:
         return
-    vertices = [vertex for stroke in strokes for vertex in stroke]
-    path = Path(vertices, [Path.MOVETO, Path.LINETO] * len(strokes))
+    vertices = [vertex for arm in arms for vertex in arm]
+    path = Path(vertices, [Path.MOVETO, Path.LINETO] * len(arms))
     patch = PathPatch(
         path, facecolor="none", edgecolor=color, linewidth=width, joinstyle="round", transform=axes.transData, **more
     )
@@ -123,17 +126,18 @@ def _strokes(axes: Axes, strokes: Sequence[tuple[Point, Point]], color: str, wid
 
 def _crosses(axes: Axes, points: Iterable[Point], color: str, across: float) -> None:
     """A cross keeps apart what colour alone would not. `across` is its half width along the time axis, in data units."""
-    strokes = []
+    arms: list[tuple[Point, Point]] = []
     for x, y in points:
         up = 1.13
-        strokes += [((x - across, y / up), (x + across, y * up)), ((x - across, y * up), (x + across, y / up))]
-    _strokes(axes, strokes, color, 1.0, capstyle="round")
+        arms += [((x - across, y / up), (x + across, y * up)), ((x - across, y * up), (x + across, y / up))]
+    strokes(axes, arms, color, 1.0, capstyle="round")
 
 
-def _time_axis(axes: Axes, span: float, width: float) -> None:
+def time_axis(axes: Axes, span: float, width: float) -> None:
+    """Seconds since the start as a clock would show them, as many ticks as the width has room for."""
     from matplotlib.ticker import FuncFormatter, MultipleLocator  # noqa: PLC0415
 
-    steps = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400, 21600, 43200, 86400)
+    steps = (1, 2, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200, 14400, 21600, 43200, 86400, 172_800, 604_800)
     step = next((one for one in steps if span / one <= width * 1.1), steps[-1])
     axes.set_xlim(0, span)
     axes.xaxis.set_major_locator(MultipleLocator(step))
@@ -169,6 +173,22 @@ def _shade(axes: Axes, faults: Iterable[Fault], width: float, tips: dict[str, st
             axes.text(middle, 0.97, str(one.number), transform=axes.get_xaxis_transform(), ha="center", va="top", fontsize=6.5)
 
 
+def shaded(faults: Iterable[Fault], span: float, *, offset: float = 0.0) -> list[Stretch]:
+    """Where something was broken, in seconds of the drawing; what lies on the same spot is one stretch."""
+    cells: set[int] = set()
+    for one in faults:
+        first = max(0, math.floor((one.start - offset) / span * SPANS))
+        last = min(SPANS - 1, math.ceil((one.end - offset) / span * SPANS) - 1)
+        cells |= set(range(first, max(first, last) + 1)) if first < SPANS and one.end >= offset else set()
+    stretches: list[list[int]] = []
+    for cell in sorted(cells):
+        if stretches and stretches[-1][1] == cell:
+            stretches[-1][1] = cell + 1
+        else:
+            stretches.append([cell, cell + 1])
+    return [(begin * span / SPANS, end * span / SPANS) for begin, end in stretches]
+
+
 def latency(series: Series) -> Draw:
     """Every request by when it was sent and how long its answer took, a lane a worker, fault windows shaded."""
 
@@ -192,11 +212,11 @@ def latency(series: Series) -> Draw:
                 FuncFormatter(lambda value, _: f"{value:g} s" if value >= 1 else f"{value * 1000:g} ms")
             )
             axes.grid(visible=True, axis="y")
-            _time_axis(axes, series.span, width)
+            time_axis(axes, series.span, width)
             _shade(axes, lane.faults, width, tips, f"{name}-fault-")
             size = 1.7 if width > 6 else 1.4
-            _dots(axes, lane.good.values(), GOOD, size, alpha=0.75)
-            _dots(axes, lane.refused.values(), REFUSED, size * 1.35)
+            dots(axes, lane.good.values(), GOOD, size, alpha=0.75)
+            dots(axes, lane.refused.values(), REFUSED, size * 1.35)
             _crosses(axes, lane.silent.values(), SILENT, series.span / width / 72 * 1.6)
             if len(lanes) > 1:
                 axes.text(0.998, 0.97, name, transform=axes.transAxes, fontsize="small", va="top", ha="right")
@@ -241,7 +261,7 @@ def recoveries(series: Series, limit: float) -> Draw:
             where: dict[str, Any] = {"x": 0.0, "y": index - 0.4, "ha": "left", "va": "center", "fontsize": "medium"}
             if not narrow:
                 where = {"x": -0.012, "y": index, "ha": "right", "va": "center", "transform": axes.get_yaxis_transform()}
-            axes.text(s=_short(label, 62), **where)
+            axes.text(s=short(label, 62), **where)
             for value in values:
                 missed = value is None or (limit > 0 and value > limit)
                 mark, at = ("X", edge) if value is None else ("o", value)
@@ -264,7 +284,8 @@ def recovery_rows(series: Series) -> list[tuple[str, list[float | None]]]:
     return sorted(rows.items(), key=lambda row: max(math.inf if value is None else value for value in row[1]), reverse=True)
 
 
-def _short(text: str, most: int) -> str:
+def short(text: str, most: int) -> str:
+    """At most so many characters."""
     return text if len(text) <= most else text[: most - 1].rstrip() + "\N{HORIZONTAL ELLIPSIS}"
 
 
@@ -287,9 +308,11 @@ def connections(series: Series) -> Draw:
         across = 1 - (0.44 + 0.08) / width
         upper = figure.add_axes((left, 1.22 / height, across, 1.3 / height))
         rug = figure.add_axes((left, 0.3 / height, across, 0.85 / height))
-        _time_axis(upper, series.span, width)
-        _time_axis(rug, series.span, width)
+        time_axis(upper, series.span, width)
+        time_axis(rug, series.span, width)
         upper.tick_params(labelbottom=False)
+        for begin, end in shaded(series.faults, series.span):
+            upper.axvspan(begin, end, facecolor=SHADE, edgecolor="none", linewidth=0, zorder=0)
         bucket, rates = arrivals(series)
         edges = [index * bucket for index in range(len(rates["relay"]) + 1)]
         below = [0.0] * len(rates["relay"])
@@ -305,7 +328,7 @@ def connections(series: Series) -> Draw:
         rug.set_yticks([])
         for row, (kind, label, color) in enumerate(RUGS):
             at = {round(start / series.span * 1400): start for start, found in series.sessions if found == kind}
-            _strokes(rug, [((start, row + 0.52), (start, row + 0.95)) for start in at.values()], color, 0.8)
+            strokes(rug, [((start, row + 0.52), (start, row + 0.95)) for start in at.values()], color, 0.8)
             rug.text(0.004, row + 0.05, label, transform=rug.get_yaxis_transform(), va="top", fontsize="small")
         return {}
 

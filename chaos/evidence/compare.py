@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from chaos.errors import UsageError
 from chaos.evidence import schema, words
-from chaos.model import GateResult, Outcome
+from chaos.model import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -95,17 +95,7 @@ def _measured(row: GateRow | None) -> str:
     """What the newest run saw of a gate, with its bound, as the terminal says it."""
     if row is None or row.verdict in ASIDE:
         return ""
-    gate = GateResult(
-        id=row.id,
-        outcome=Outcome(row.verdict),
-        measured=row.measured,
-        threshold=row.threshold,
-        n=row.n,
-        bound=row.bound,
-        confidence=row.confidence,
-        reason=row.reason,
-        checks=tuple(row.checks),
-    )
+    gate = schema.result_of(row)
     return ", ".join(filter(None, (words.observed(gate), words.bounded(gate))))
 
 

@@ -51,11 +51,16 @@ def _unwritable(path: Path, why: str, *, full: bool) -> EvidenceUnwritable:
 
 def write_text(path: Path, text: str) -> None:
     """Beside the file, then renamed over it: a reader sees the old text or the new one. Raises EvidenceUnwritable."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """As `write_text`."""
     partial = path.with_name(f".{path.name}.{os.getpid()}")
     with written(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            partial.write_text(text, encoding="utf-8", newline="\n")
+            partial.write_bytes(data)
             partial.replace(path)
         finally:
             with contextlib.suppress(OSError):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from chaos.checks.backoff import tried
-from chaos.evidence.charts import GOOD, GRID, HOSTILE, Draw, _strokes, _time_axis
+from chaos.evidence.charts import GOOD, GRID, HOSTILE, Draw, strokes, time_axis
 from chaos.retries import herd
 
 if TYPE_CHECKING:
@@ -91,15 +91,15 @@ def drawing(raster: Raster) -> Draw:
         figure.set_size_inches(width, height)
         left = 0.9 if narrow else 1.0
         axes = figure.add_axes((left / width, 0.28 / height, 1 - (left + 0.08) / width, 1 - 0.34 / height))
-        _time_axis(axes, raster.span * 1.01, width)
+        time_axis(axes, raster.span * 1.01, width)
         axes.set_ylim(len(raster.rows) - 0.4, -0.6)
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
         for number, row in enumerate(raster.rows):
             axes.axhline(number, color=GRID, linewidth=0.4, zorder=0)
             axes.text(-0.01, number, row.name, transform=axes.get_yaxis_transform(), ha="right", va="center", fontsize="small")
-            _strokes(axes, [((at, number - 0.36), (at, number + 0.36)) for at in row.failed], HOSTILE, 0.9)
-            _strokes(axes, [((at, number - 0.36), (at, number + 0.36)) for at in row.served], GOOD, 1.3)
+            strokes(axes, [((at, number - 0.36), (at, number + 0.36)) for at in row.failed], HOSTILE, 0.9)
+            strokes(axes, [((at, number - 0.36), (at, number + 0.36)) for at in row.served], GOOD, 1.3)
         return {}
 
     return draw

@@ -11,11 +11,11 @@ from __future__ import annotations
 import base64
 import json
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, quote_plus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 HIDDEN = "***"
 
@@ -52,8 +52,20 @@ _RULES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
             0,
             rf"\1\2{HIDDEN}",
         ),
+        # the providers' own forms: AWS, GitHub, Slack, Stripe, Google, GitLab, npm, PyPI, SendGrid; an Azure SAS, a Slack web-hook
         (r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b|\bgh[pousr]_[A-Za-z0-9]{20,}|\bxox[abprs]-[A-Za-z0-9-]{10,}", 0, HIDDEN),
+        (r"\b[rs]k_(?:live|test)_[A-Za-z0-9]{16,}|\bAIza[\w-]{35}|\bglpat-[\w-]{20,}|\bnpm_[A-Za-z0-9]{36}", 0, HIDDEN),
+        (r"\bpypi-[\w-]{16,}|\bSG\.[\w-]{16,}\.[\w-]{16,}|\bgithub_pat_\w{20,}", 0, HIDDEN),
+        (r"([?&]sig=)[^\s&\"'<>]+", 0, rf"\1{HIDDEN}"),
+        (r"(\bhooks\.slack\.com/(?:services|workflows)/)[\w/-]+", 0, rf"\1{HIDDEN}"),
     )
+)
+# Without any of these (in lower case) no rule above can find anything: most texts are passed over by looking for words.
+_HINTS = (
+    *("passw", "passphrase", "pwd", "secret", "token", "api_key", "api-key", "apikey", "access_key", "access-key", "accesskey"),
+    *("private", "credential", "signature", "session", "jwt", "otp", "authorization", "cookie", "x-auth-", "://", "scram-sha"),
+    *("eyj", "bearer", "basic", "digest", "negotiate", "akia", "asia", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "xox", "k_live_"),
+    *("k_test_", "aiza", "glpat-", "npm_", "pypi-", "sg.", "github_pat_", "sig=", "hooks.slack"),
 )
 # C0 but tab and line feed, DEL, C1, what XML 1.0 does not allow, and the marks that reorder text (Unicode bidi overrides)
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff\u202a-\u202e\u2066-\u2069]")
@@ -65,14 +77,29 @@ def redact(text: str, secrets: Iterable[str] = ()) -> str:
 
     A given secret is also found percent-encoded, escaped as in JSON, in HTML, and in base64.
     """
-    text = printable(text)
+    return hide(printable(text), secrets)
+
+
+def hide(text: str, secrets: Iterable[str] = ()) -> str:
+    """The same, with every other character as it was: for what is kept to be judged again."""
     for secret in sorted({item for item in secrets if len(item) >= 4}, key=len, reverse=True):
         for shape in _shapes(secret):
             if shape in text:
                 text = text.replace(shape, HIDDEN)
-    for pattern, replacement in _RULES:
-        text = pattern.sub(replacement, text)
+    folded = text.lower()
+    if any(one in folded for one in _HINTS):
+        for pattern, replacement in _RULES:
+            text = pattern.sub(replacement, text)
     return text
+
+
+def in_json(value: Any, clean: Callable[[str], str]) -> Any:
+    """Each text in a JSON value cleaned, by itself, so that what is taken out can never be JSON's own quotes and braces. Any: JSON."""
+    if isinstance(value, str):
+        return clean(value)
+    if isinstance(value, list):
+        return [in_json(item, clean) for item in value]
+    return {key: in_json(item, clean) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def printable(text: str) -> str:

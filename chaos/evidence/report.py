@@ -2,34 +2,26 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chaos.evidence import charts, raster, words
+from chaos.evidence import words
+from chaos.evidence.drawings import drawings
+from chaos.evidence.pages import TONES, VERDICT_TONES, page, when
 from chaos.evidence.redact import redact
-from chaos.evidence.series import Fault, Series, collect
+from chaos.evidence.schema import result_of
+from chaos.evidence.series import Series, collect
+from chaos.evidence.streak import strip
 from chaos.gates import grouped
-from chaos.model import Finding, GateResult, Outcome, Verdict
+from chaos.model import Finding, GateResult, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Mapping, Sequence
 
     from chaos.evidence.record import Run
     from chaos.evidence.schema import Evidence
 
 FULL, EXAMPLES = 60, 8  # failures told in full, and examples of each: beyond that a report is not read any more
-
-WIRE_KEY = (("good", "session with the real server"), ("refused", "no session with it"), ("hostile", "met a hostile server"))
-TONES = {
-    Outcome.FAIL: "fail",
-    Outcome.INCONCLUSIVE: "open",
-    Outcome.PASS: "pass",
-    Outcome.WAIVED: "waived",
-    Outcome.NOT_APPLICABLE: "none",
-}
-VERDICT_TONES = {Verdict.GO: "pass", Verdict.CLEAR: "pass", Verdict.NO_GO: "fail", Verdict.INCONCLUSIVE: "open"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +38,7 @@ class GateView:
     bound: str
     reason: str
     prover: str
+    was: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,53 +59,49 @@ class Failure:
     rerun: str
 
 
-@dataclass(frozen=True, slots=True)
-class Drawing:
-    """A chart: `html` is ours and goes into the page as it is; `said` is what it shows, in a sentence."""
-
-    title: str
-    html: str
-    said: str
-    key: tuple[tuple[str, str], ...] = ()
-    rows: tuple[Fault, ...] = field(default=())
-
-
-def report(run: Run, *, before: Evidence | None = None, damaged: Sequence[str] = (), secrets: Sequence[str] = ()) -> str:
-    """The page. Reads all of the run's recordings once.
-
-    `before` is the last run of the same target; `damaged` what could not be read of this one; `secrets` are values to hide.
-    """
-    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415  (0.1 s, and only here)
-
+def read(run: Run, *, secrets: Sequence[str] = ()) -> Series:
+    """What the page draws, from all of the run's recordings, read once; `secrets` are values to hide."""
     hidden = tuple(secrets)
 
     def clean(text: str) -> str:
         return redact(text, hidden)
 
-    series = collect(run.recordings(), started=run.started, finished=run.finished, clean=clean)
+    return collect(run.recordings(), started=run.started, finished=run.finished, clean=clean)
+
+
+def report(
+    run: Run,
+    *,
+    series: Series | None = None,
+    before: Evidence | None = None,
+    damaged: Sequence[str] = (),
+    secrets: Sequence[str] = (),
+) -> str:
+    """The page. `series` is what was read of the recordings (None: they are read now).
+
+    `before` is the last run of the same target; `damaged` what could not be read of this one; `secrets` are values to hide.
+    """
+    hidden = tuple(secrets)
+    series = series if series is not None else read(run, secrets=hidden)
     aside = _aside(run)
-    environment = Environment(
-        loader=PackageLoader("chaos.evidence", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        # every text that the template puts out goes through it; what is marked safe is our own drawing
-        finalize=lambda value: clean(value) if type(value) is str else value,
-    )
-    environment.filters["tight"] = _tight
-    return environment.get_template("report.html.j2").render(
+    then = {row.id: result_of(row) for row in before.gates} if before else None
+    shown = words.worst_first(run.gates)
+    return page(
+        "report.html.j2",
+        secrets=hidden,
         run=run,
         tone=VERDICT_TONES[run.verdict],
         sentence=words.sentence(run),
         ended=words.ended(run),
         tally=_tally(run),
         facts=_facts(run),
-        gates=[_gate(run, gate) for gate in words.worst_first(run.gates) if gate.id not in aside],
-        aside=[_gate(run, gate) for gate in words.worst_first(run.gates) if gate.id in aside],
+        gates=[_gate(run, gate, then) for gate in shown if gate.id not in aside],
+        aside=[_gate(run, gate, then) for gate in shown if gate.id in aside],
         failures=[_failure(run, series, one, number) for number, one in enumerate(run.failures[:FULL], 1)],
         more_failures=run.failures[FULL:],
-        drawings=_drawings(run, series),
+        streak=strip(series.hours),
+        steps=series.steps,
+        drawings=drawings(run, series),
         unproven=_unproven(run),
         waived=[_gate(run, gate) for gate in run.of(Outcome.WAIVED)],
         error_groups=grouped(run.findings, "rel.error_schema")[:FULL],
@@ -124,19 +113,11 @@ def report(run: Run, *, before: Evidence | None = None, damaged: Sequence[str] =
         damaged=damaged,
         environment=_environment(run),
         again=_again(run),
+        settle=_settle(run),
     )
 
 
 # -- numbers ---------------------------------------------------------------------------------------------------------------------
-
-
-def _tight(text: str) -> str:
-    """No line break between a number and its unit."""
-    return re.sub(r"(?<=\d) (?=(?:ms|s|min|h|%)(?!\w))", "\N{NO-BREAK SPACE}", text)
-
-
-def _when(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%d %b %Y, %H:%M:%S UTC").lstrip("0")
 
 
 def _facts(run: Run) -> list[tuple[str, str]]:
@@ -144,7 +125,7 @@ def _facts(run: Run) -> list[tuple[str, str]]:
         ("Target", run.target),
         ("Profile", f"{run.profile} ({'soak' if run.scope == 'soak' else 'short run'})"),
         ("Seed", str(run.seed)),
-        ("Started", _when(run.started)),
+        ("Started", when(run.started)),
         ("Took", words.duration(run.finished - run.started)),
         ("Workers", str(run.workers)),
         *((name, text) for name, text in (("Recovery", words.recovery(run)), ("Clean-up", run.cleanup)) if text),
@@ -172,7 +153,8 @@ def _aside(run: Run) -> frozenset[str]:
     return frozenset(out | {gate.id for gate in run.not_proven if not gate.n and not gate.checks and gate.id not in must})
 
 
-def _gate(run: Run, gate: GateResult) -> GateView:
+def _gate(run: Run, gate: GateResult, then: Mapping[str, GateResult] | None = None) -> GateView:
+    """`then`: the gates of the run before (None: there is none)."""
     return GateView(
         id=gate.id,
         title=words.title(run, gate.id),
@@ -184,7 +166,18 @@ def _gate(run: Run, gate: GateResult) -> GateView:
         bound=words.bound(gate),
         reason=words.reason(gate),
         prover=words.prover(gate.id),
+        was=_was(gate, then.get(gate.id)) if then is not None else "",
     )
+
+
+def _was(gate: GateResult, then: GateResult | None) -> str:
+    """What became of a gate since the last run: its verdict, else its number."""
+    if then is None:
+        return "new"
+    if then.outcome is not gate.outcome:
+        return f"was {words.LABELS[then.outcome]}"
+    old = words.measured(then)
+    return "as before" if old == words.measured(gate) or not old else f"was {old}"
 
 
 def _failure(run: Run, series: Series, one: Finding, number: int) -> Failure:
@@ -217,6 +210,16 @@ def _unproven(run: Run) -> list[tuple[str, bool, list[GateView]]]:
     return [(who, not later, views) for (later, who), views in sorted(groups.items(), key=lambda item: item[0][0])]
 
 
+def _settle(run: Run) -> dict[str, list[Finding]]:
+    """By gate that this run had to settle: the findings that could not be judged, each with the line that tries again."""
+    must = {gate.id for gate in words.due(run)}
+    found: dict[str, list[Finding]] = {}
+    for one in run.findings:
+        if one.gate in must and one.outcome is Outcome.INCONCLUSIVE and len(found.setdefault(one.gate, [])) < EXAMPLES:
+            found[one.gate].append(one)
+    return found
+
+
 def _changes(run: Run, before: Evidence | None) -> list[tuple[str, str, str, str, str]]:
     """(gate, label and tone then, label and tone now) of the gates whose verdict is another than last time."""
     if before is None:
@@ -246,88 +249,3 @@ def _again(run: Run) -> list[tuple[str, str]]:
         ("Judge what was recorded again", "chaos-gate recheck DIRECTORY"),
         ("Why a gate exists", "chaos-gate explain GATE"),
     ]
-
-
-# -- drawings --------------------------------------------------------------------------------------------------------------------
-
-
-def _drawings(run: Run, series: Series) -> list[Drawing]:
-    makers: Iterable[tuple[str, Callable[[], Drawing | None]]] = (
-        ("Latency and faults", lambda: _latency(series)),
-        ("Time to recover", lambda: _recoveries(run, series)),
-        ("Connections to the database", lambda: _connections(series)),
-        ("Attempts by client", lambda: _attempts(series)),
-    )
-    made = []
-    for title, make in makers:
-        try:
-            drawing = make()
-        except Exception as error:  # noqa: BLE001  (a chart that cannot be drawn must not cost the report its verdict)
-            drawing = Drawing(title, "", f"This chart could not be drawn ({type(error).__name__}: {error}).")
-        if drawing is not None:
-            made.append(drawing)
-    return made
-
-
-def _latency(series: Series) -> Drawing | None:
-    counts = series.counts
-    if not counts["requests"]:
-        return None
-    said = f"{words.plural(counts['requests'], 'request')} by {words.plural(len(series.lanes), 'worker')}"
-    failed = counts["refused"] + counts["silent"]
-    said += f": {failed:,} failed, {counts['failed inside']:,} of them while something was broken. "
-    said += f"{counts['silent']:,} got no whole answer. " if counts["silent"] else ""
-    half, slow = series.quantile(0.5), series.quantile(0.95)
-    if half is not None and slow is not None:
-        said += f"Reads before a fault: median {words.duration(half)}, P95 {words.duration(slow)}. "
-    if len(series.lanes) > charts.MOST_LANES:
-        said += f"Shown are the first {charts.MOST_LANES} of {len(series.lanes)} workers."
-    key = [("good", "answered as expected"), ("refused", "answered with an error"), ("silent", "no whole answer")]
-    key += [("shade", "something was broken (number: table below)")] if series.faults else []
-    if any(not one.took for one in series.faults):
-        key.append(("hatch", "a fault that did not take effect"))
-    html = charts.drawn("latency", f"Latency of every request over time. {said}", charts.latency(series))
-    return Drawing("Latency and faults", html, said, tuple(key), tuple(series.faults))
-
-
-def _recoveries(run: Run, series: Series) -> Drawing | None:
-    rows = charts.recovery_rows(series)
-    if not rows:
-        return None
-    values = [value for _, row in rows for value in row]
-    known = sorted(value for value in values if value is not None)
-    said = f"Serving again after {len(known)} of {words.plural(len(values), 'fault')}"
-    said += (
-        f", half of them within {words.duration(known[len(known) // 2])}, the slowest after {words.duration(known[-1])}"
-        if known
-        else ""
-    )
-    said += f". The limit is {words.duration(run.recovery_limit)}." if run.recovery_limit else "."
-    if len(rows) > charts.MOST_ROWS:
-        said += f" Shown are the slowest {charts.MOST_ROWS} of {len(rows)}."
-    key = [("good-dot", "seconds from the end of the fault to the first success that held")]
-    if len(known) < len(values) or (run.recovery_limit and known and known[-1] > run.recovery_limit):
-        key.append(("silent-dot", "over the limit, or never (cross)"))
-    html = charts.drawn("recovery", said, charts.recoveries(series, run.recovery_limit))
-    return Drawing("Time to recover", html, said, tuple(key))
-
-
-def _connections(series: Series) -> Drawing | None:
-    if not series.sessions:
-        return None
-    kinds = [kind for _, kind in series.sessions]
-    said = (
-        f"{words.plural(len(kinds), 'connection')} seen on the wire: {kinds.count('relay'):,} got a session with the real server, "
-        f"{kinds.count('failed'):,} did not, {kinds.count('hostile'):,} met a hostile server."
-    )
-    return Drawing("Connections to the database", charts.drawn("wire", said, charts.connections(series)), said, WIRE_KEY)
-
-
-def _attempts(series: Series) -> Drawing | None:
-    """The last of them: a nightly run repeats nothing here, and one shows what there is."""
-    found = [one for history in series.histories[-1:] for one in raster.rasters(history)]
-    if not found:
-        return None
-    said = found[0].said()
-    html = charts.drawn("attempts", f"Attempts to connect, by client. {said}", raster.drawing(found[0]))
-    return Drawing("Attempts by client", html, said, (("hostile", "an attempt that failed"), ("good", "one that got a session")))

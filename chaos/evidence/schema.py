@@ -11,12 +11,12 @@ import math
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from chaos.errors import UsageError
-from chaos.evidence.redact import redact
+from chaos.evidence.redact import in_json, redact
 from chaos.model import Finding, GateResult, Outcome
 
 if TYPE_CHECKING:
@@ -106,6 +106,21 @@ def _gate(gate: GateResult) -> GateRow:
     )
 
 
+def result_of(row: GateRow) -> GateResult:
+    """The inverse of what made the row."""
+    return GateResult(
+        id=row.id,
+        outcome=Outcome(row.verdict),
+        measured=row.measured,
+        threshold=row.threshold,
+        n=row.n,
+        bound=row.bound,
+        confidence=row.confidence,
+        reason=row.reason,
+        checks=tuple(row.checks),
+    )
+
+
 def _check(finding: Finding, run: Run) -> CheckRow:
     # only a gate can be waived: a check that says so has proven nothing
     outcome = Outcome.INCONCLUSIVE if finding.outcome is Outcome.WAIVED else finding.outcome
@@ -138,17 +153,8 @@ def evidence_of(run: Run) -> Evidence:
 
 def evidence_json(run: Run, *, secrets: tuple[str, ...] = ()) -> str:
     """evidence.json's text, secrets redacted, with a line feed at its end."""
-    data = _redacted(evidence_of(run).model_dump(mode="json"), secrets)
+    data = in_json(evidence_of(run).model_dump(mode="json"), lambda text: redact(text, secrets))
     return json.dumps(data, indent=2, ensure_ascii=False) + "\n"
-
-
-def _redacted(value: Any, secrets: tuple[str, ...]) -> Any:
-    """Text by text, so that what is taken out can never be JSON's own quotes and braces. Any: JSON."""
-    if isinstance(value, str):
-        return redact(value, secrets)
-    if isinstance(value, list):
-        return [_redacted(item, secrets) for item in value]
-    return {key: _redacted(item, secrets) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def read(path: Path) -> Evidence:

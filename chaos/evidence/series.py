@@ -14,13 +14,17 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from chaos.checks.recovery import recovery
+from chaos.evidence.binned import Long
 from chaos.model import Connection, History, Kind, Operation, Window
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from chaos.hours import Judged
+
 COLUMNS = 1000  # cells along the time axis
 DECADE = 30  # cells for each factor of ten of latency
+BUCKETS = 150  # of the rates
 FLOOR = 0.0005  # s: what is faster is drawn here
 TIMED = (Kind.READ, Kind.WRITE)
 
@@ -43,6 +47,17 @@ class Fault:
     healed: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One decision of a roll-out: what share the candidate had (per cent), what was decided, how long after its start, and why."""
+
+    weight: str
+    decision: str
+    after: str
+    why: str
+    tone: str
+
+
 @dataclass(slots=True)
 class Lane:
     """One worker's requests, by what came of them."""
@@ -58,10 +73,15 @@ class Series:
     """All that is drawn, and the numbers that the captions say."""
 
     span: float
+    started: float = 0.0
     lanes: dict[str, Lane] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     steady_reads: array[float] = field(default_factory=lambda: array("d"))
     sessions: list[tuple[float, str]] = field(default_factory=list)
+    wrong: Counter[tuple[str, int]] = field(default_factory=Counter)  # bad answers by kind and bucket
+    long: Long = field(default_factory=Long)
+    steps: list[Step] = field(default_factory=list)
+    hours: tuple[Judged, ...] = ()  # of a soak
     titles: dict[str, str] = field(default_factory=dict)
     histories: list[History] = field(default_factory=list)  # whose clients have a listener each
 
@@ -69,6 +89,17 @@ class Series:
     def faults(self) -> list[Fault]:
         """All windows, in order of time."""
         return sorted((one for lane in self.lanes.values() for one in lane.faults), key=lambda one: one.number)
+
+    @property
+    def bucket(self) -> float:
+        """Seconds of a bucket of the rates, at least one."""
+        return max(1.0, self.span / BUCKETS)
+
+    def bad_rates(self) -> tuple[float, dict[str, list[float]]]:
+        """Bad answers per second: the width of a bucket, and the rate by bucket of 'refused' (with a status) and 'silent'."""
+        buckets = range(math.ceil(self.span / self.bucket))
+        kinds = ("refused", "silent")
+        return self.bucket, {kind: [self.wrong[kind, number] / self.bucket for number in buckets] for kind in kinds}
 
     def quantile(self, share: float) -> float | None:
         """Of the reads outside fault windows, in seconds (nearest rank); None without any."""
@@ -82,7 +113,7 @@ def collect(
     recordings: Iterable[tuple[str, History]], *, started: float, finished: float, clean: Callable[[str], str] = str
 ) -> Series:
     """One pass over all histories. `clean` is applied to every text that will be shown."""
-    series = Series(span=max(1.0, finished - started))
+    series = Series(span=max(1.0, finished - started), started=started)
     for worker, history in recordings:
         lane = series.lanes.setdefault(worker, Lane())
         series.titles.setdefault(history.experiment, clean(history.facts.get("title", "")))
@@ -91,6 +122,7 @@ def collect(
         bounds = sorted((window.injected, window.healed or history.finished) for window in history.windows)
         for one in history.operations:
             _count(series, lane, one, started, bounds)
+        series.long.take(history.intervals, history.gauges)
         if "replicas" in history.facts:
             series.histories.append(history)
         for connection in history.connections:
@@ -139,10 +171,11 @@ def _count(series: Series, lane: Lane, one: Operation, started: float, bounds: l
         if one.kind is Kind.READ and (not bounds or one.started < bounds[0][0]):
             series.steady_reads.append(one.seconds)
     else:
-        where = lane.refused if one.status is not None else lane.silent
-        counts["refused" if one.status is not None else "silent"] += 1
+        kind, where = ("refused", lane.refused) if one.status is not None else ("silent", lane.silent)
+        counts[kind] += 1
+        series.wrong[kind, min(math.ceil(series.span / series.bucket) - 1, max(0, int(at / series.bucket)))] += 1
         counts["failed inside" if inside else "failed outside"] += 1
-    cell = (int(at / series.span * COLUMNS), int(math.log10(seconds) * DECADE))
+    cell = (min(COLUMNS, int(at / series.span * COLUMNS)), int(math.log10(seconds) * DECADE))
     where.setdefault(cell, (at, seconds))
 
 
@@ -155,7 +188,7 @@ def session(one: Connection) -> str:
 
 def arrivals(series: Series) -> tuple[float, dict[str, list[float]]]:
     """New connections per second: the width of a bucket in seconds (>= 1), and for each kind of `session` the rate by bucket."""
-    width = max(1.0, series.span / 150)
+    width = series.bucket
     buckets = math.ceil(series.span / width)
     rates = {kind: [0.0] * buckets for kind in ("relay", "failed", "hostile")}
     for opened, kind in series.sessions:

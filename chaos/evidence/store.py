@@ -15,11 +15,13 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from chaos.errors import UsageError
 from chaos.evidence import record
 from chaos.evidence.disk import written
+from chaos.evidence.redact import hide, in_json
 from chaos.evidence.rows import DDL, FINDING, HISTORY, PARTS, SCHEMA_VERSION, TABLES, Table, added, storable
 
 if TYPE_CHECKING:
@@ -83,9 +85,7 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def _insert(
-    connection: sqlite3.Connection, table: Table, links: tuple[Any, ...], values: Iterable[Any], clean: _Clean | None
-) -> None:
+def _insert(connection: sqlite3.Connection, table: Table, links: tuple[Any, ...], values: Iterable[Any], clean: _Clean) -> None:
     names = ", ".join([*(link.split()[0] for link in table.links), *(f'"{name}"' for name in table.names)])
     marks = ", ".join("?" * (len(links) + len(table.columns)))
     rows = [links + table.encode(value, clean) for value in values]
@@ -103,7 +103,7 @@ _Clean = Callable[[str], str]
 
 
 class Segment:
-    """One worker's own file. `secrets` (passwords, tokens) are replaced before anything reaches the disk; all else stays.
+    """One worker's own file. Secrets, those of a known shape and the `secrets` given, are hidden before anything reaches the disk.
 
     Appending to a file that is there already goes on behind what it holds. Raises EvidenceUnwritable.
     """
@@ -112,8 +112,8 @@ class Segment:
         self.path = path
         self.worker = path.stem
         self._lock = threading.Lock()
-        hidden = sorted({item for item in secrets if len(item) >= 4}, key=len, reverse=True)
-        self._clean: _Clean | None = _replacing(hidden) if hidden else None
+        hidden = tuple(sorted({item for item in secrets if len(item) >= 4}))
+        self._clean: _Clean = partial(hide, secrets=hidden)
         with written(path):
             self._connection = _create(path)
 
@@ -125,7 +125,7 @@ class Segment:
             _insert(self._connection, HISTORY, (number, self.worker), [history], clean)
             for field, table in PARTS.items():
                 _insert(self._connection, table, (number,), getattr(history, field), clean)
-            lines = [(number, clean(line) if clean else line) for line in history.logs]
+            lines = [(number, clean(line)) for line in history.logs]
             self._connection.executemany("INSERT INTO log VALUES (?, ?)", [(item, _text(line)) for item, line in lines])
             _insert(self._connection, FINDING, (number,), findings, clean)
 
@@ -157,15 +157,6 @@ def _text(line: str) -> str | bytes:
     except UnicodeEncodeError:
         return line.encode("utf-8", "surrogatepass")
     return line
-
-
-def _replacing(secrets: list[str]) -> _Clean:
-    def clean(text: str) -> str:
-        for secret in secrets:
-            text = text.replace(secret, "***")
-        return text
-
-    return clean
 
 
 class Store:
@@ -261,10 +252,11 @@ class Store:
             )
         return record.loads(text, self.recordings)
 
-    def save(self, run: record.Run) -> None:
+    def save(self, run: record.Run, *, secrets: Iterable[str] = ()) -> None:
         """Keeps the run's own words (verdict, gates, findings) beside what they were made of. Raises EvidenceUnwritable."""
+        text = json.dumps(in_json(json.loads(record.dumps(run)), partial(hide, secrets=tuple(secrets))))
         with written(self.path), _transaction(self._connection):
-            self._connection.execute("INSERT OR REPLACE INTO meta VALUES ('run', ?)", (record.dumps(run),))
+            self._connection.execute("INSERT OR REPLACE INTO meta VALUES ('run', ?)", (text,))
 
     def _reader(self, table: Table) -> Callable[[int], Iterator[Any]]:
         names = [item for item in _columns(self._connection, table.name) if item in table.names]
@@ -364,7 +356,7 @@ def _copy(connection: sqlite3.Connection, number: int, new: int) -> None:
     """One experiment (number 0: what belongs to none, and the phases) from the attached segment."""
     if number == 0:
         connection.execute("INSERT INTO phase SELECT worker, name, at FROM segment.phase")
-    for name in ("history", "window", "operation", "connection", "interval", "gauge", "finding", "log"):
+    for name in (*(table.name for table in TABLES), "log"):
         key = "number" if name == "history" else "history"
         there = {row[1] for row in connection.execute(f'PRAGMA segment.table_info("{name}")')}
         if not there:

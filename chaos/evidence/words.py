@@ -57,8 +57,13 @@ def catalogue() -> dict[str, gates.Gate]:
 
 def title(run: Run, gate: str) -> str:
     """What a gate is about, in a few words: the run's own, else gates.toml's."""
+    return run.titles.get(gate) or catalogued(gate)
+
+
+def catalogued(gate: str) -> str:
+    """What gates.toml says that a gate is about; '' for one that it does not know."""
     known = catalogue().get(gate)
-    return run.titles.get(gate) or (known.title if known else "")
+    return known.title if known else ""
 
 
 def percent(share: float) -> str:
@@ -159,7 +164,7 @@ def measured(gate: GateResult) -> str:
         return duration(gate.measured)
     if known and known.rule == "demonstrated":
         return f"{gate.n - round(gate.measured)} of {gate.n}"
-    if known and known.rule in {"rate", "worst_class"}:
+    if known and known.rule in {"rate", "budget", "worst_class"}:
         return percent(1 - gate.measured if good(gate) else gate.measured) + (" slower" if known.seconds else "")
     return f"{gate.measured:,g}" if not good(gate) else percent(1 - gate.measured / gate.n)
 
@@ -204,11 +209,18 @@ def bounded(gate: GateResult) -> str:
     return ", ".join(parts)
 
 
+_NEEDS = re.compile(
+    r"needs [\d,]+(?: more(?: (?!for )[a-z ]+?(?=,| for |$))?(?:, about [\d,]+ [a-z]+ at this rate)?|(?! more) [^;,]+)"
+)
+
+
 def lacks(gate: GateResult) -> str:
-    """What keeps a gate from being proven: 'needs 2,977 more', or the part of its reason that `observed` does not say."""
+    """What keeps a gate from being proven: 'needs 2,583 more handshakes, about 26 s at this rate', or the part of its reason that
+    `observed` does not say.
+    """
     if gate.outcome is not Outcome.INCONCLUSIVE:
         return ""
-    if found := re.search(r"needs [\d,]+(?: more\b| [^;,]+)", gate.reason):
+    if found := _NEEDS.search(gate.reason):
         return found.group()
     head = _head(gate.reason)
     told = observed(gate) == head or re.match(r"[\d,]+ of [\d,]+ ", gate.reason)

@@ -20,7 +20,7 @@ from chaos.config import expand
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from chaos.config import Target
+    from chaos.config import Config, Target
     from chaos.model import Operation
     from chaos.rig import Rig
 
@@ -43,6 +43,23 @@ def known(rig: Rig) -> Mapping[str, str]:
     said = " ".join(one.path for one in (*target.read, *target.write, *target.invalid))
     public = {*(target.hosts.allowed if target.hosts else ()), target.name}
     return {value: what for value, what in found if len(value) >= SHORTEST and value not in said and value not in public}
+
+
+def own_secrets(config: Config) -> tuple[str, ...]:
+    """The secrets that chaos.toml itself holds, as they stand there: in headers, environments and log-ins. No output may hold one."""
+    target = config.target
+    releases = (target, target.candidate) if target.candidate else (target,)
+    found = {value for one in releases for value, _ in _configured(one, _Unfilled())}
+    sent = [body for one in target.prepare for body in (one.json, one.form) if isinstance(body, dict)]
+    found |= {value for body in sent for name, value in body.items() if isinstance(value, str) and _CREDENTIAL.search(name)}
+    return tuple(sorted(one for one in found if len(one) >= SHORTEST and "{" not in one))
+
+
+class _Unfilled(dict[str, str]):
+    """Placeholders stay what they are."""
+
+    def __missing__(self, name: str) -> str:
+        return f"{{{name}}}"
 
 
 def _database(rig: Rig) -> Iterator[tuple[str, str]]:

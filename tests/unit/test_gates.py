@@ -5,7 +5,9 @@ from dataclasses import replace
 import pytest
 
 from chaos import gates as g
+from chaos.checks.limits import RATES
 from chaos.errors import UsageError
+from chaos.evidence import words
 from chaos.model import Finding, Outcome, Verdict
 
 GATES = g.load()
@@ -131,3 +133,35 @@ def test_verdicts():
 def test_selected_gates_decide_alone():
     open_ones = [replace(one, outcome=Outcome.INCONCLUSIVE) if one.id != "res.pool" else one for one in passing()]
     assert g.verdict(open_ones, GATES, profile="quick", selected=frozenset({"res.pool"})) is Verdict.CLEAR
+
+
+def test_a_gate_says_what_is_missing_and_how_long_that_takes():
+    one = result("sec.tls_handshake", finding("sec.tls_handshake", n=412, seconds=4.15))
+    assert "needs 2,583 more handshakes, about 26 s at this rate, for <= 0.1 %" in one.reason
+    assert words.bounded(one) == "bound 0.72 %, needs 2,583 more handshakes, about 26 s at this rate"
+    bad = result("sec.tls_handshake", finding("sec.tls_handshake", n=1000, bad=1, seconds=7200.0))
+    assert "more handshakes without another bad one, about 7 h at this rate" in bad.reason
+    unknown = result("sec.tls_handshake", finding("sec.tls_handshake", n=412))
+    assert unknown.reason.endswith("needs 2,583 more handshakes for <= 0.1 %")
+
+
+def test_what_is_missing_counts_how_observations_hang_together():
+    alone = result("rel.availability", finding("rel.availability", n=4000, bad=2))
+    bursts = result("rel.availability", finding("rel.availability", n=4000, bad=2, deff=2.0))
+    assert bursts.bound[1] > alone.bound[1]
+    more = int(bursts.reason.split("needs ")[1].split(" ")[0].replace(",", ""))
+    again = result("rel.availability", finding("rel.availability", n=4000 + more, bad=2, deff=2.0))
+    assert again.outcome is Outcome.PASS
+
+
+def test_the_budget_is_its_share_of_a_month_and_a_rate():
+    assert g.load({"rel.error_budget": 10})["rel.error_budget"].limit == pytest.approx(0.0015)
+    good = finding("rel.error_budget", n=2_000_000, bad=400, measured=0.02)
+    assert result("rel.error_budget", good).outcome is Outcome.PASS
+    assert "2.00% of a month's budget burned (limit 5 %)" in result("rel.error_budget", good).reason
+    assert result("rel.error_budget", replace(good, measured=0.06)).outcome is Outcome.FAIL
+    assert result("rel.error_budget", replace(good, measured=None)).outcome is Outcome.PASS
+
+
+def test_the_limits_of_the_checks_are_those_of_the_gates():
+    assert {gate: GATES[gate].limit for gate in RATES} == RATES

@@ -7,19 +7,23 @@ import json
 import random
 import ssl
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import trustme
+import yaml
 
 from chaos import gates as policy
 from chaos.config import Target
 from chaos.errors import ChaosError, UsageError
 from chaos.histogram import Histogram, merged
-from chaos.model import Kind
+from chaos.model import Interval, Kind
 from chaos.traffic.load import LoadPlan, Mix, provider_keys
 from chaos.traffic.load.arrivals import Arrivals
 from chaos.traffic.load.client import Client
 from chaos.traffic.load.crawl import AGAIN, PAGE, ROBOTS, SITEMAP, Crawl, Robots
+from chaos.traffic.load.locustfile import locustfile, manifest
+from chaos.traffic.load.merging import Merging
 from chaos.traffic.load.plan import HOST, UNIQUE, orders
 from chaos.traffic.load.recording import KEPT, Recorder, Tally
 from chaos.traffic.load.requests import Requests
@@ -472,7 +476,7 @@ def run(plan, work, behave):
         port = server.sockets[0].getsockname()[1]
         told = orders(replace(plan, base_url=f"http://127.0.0.1:{port}"))
         async with server:
-            sender = Sender(told, epoch=0.0, keep=lambda some, few: (kept[0].extend(some), kept[1].extend(few)))
+            sender = Sender(told, epoch=0.0, keep=lambda some, few, _until: (kept[0].extend(some), kept[1].extend(few)))
             sender.start()
             await work(sender)
             await sender.stop()
@@ -579,3 +583,97 @@ def test_other_orders_are_obeyed_from_now_on():
 def test_bad_orders_end_in_words():
     with pytest.raises(ChaosError):
         orders(LoadPlan(target=target(), base_url="", rate=1))
+
+
+# -- several machines -------------------------------------------------------------------------------------------------------------
+
+
+def part(started, machine, *, planned=3, seconds=10.0, covered=1.0, stratum="steady", latency=(0.01, 0.02, 0.5)):
+    whole = Histogram()
+    for one in latency:
+        whole.record(one)
+    return Interval(
+        started=started,
+        seconds=seconds,
+        sample="read[0]",
+        kind=Kind.READ,
+        stratum=stratum,
+        machine=machine,
+        planned=planned,
+        sent=planned,
+        good=planned - 1,
+        statuses={"200": planned - 1, "timeout": 1},
+        over={"0.12": 1, "0.3": 1},
+        latency=whole.text(),
+        lag=whole.text(),
+        covered=covered,
+    )
+
+
+def test_what_several_machines_recorded_adds_up_without_loss():
+    merging = Merging(["a", "b"], patience=5.0)
+    dice, values = random.Random(1), {"a": [], "b": []}
+    for name, many in values.items():
+        many += [dice.expovariate(20) for _ in range(500)]
+        merging.heard(name, 110.0)
+        merging.said(name, [part(100.0, name, planned=500, latency=many)], until=110.0, number=1)
+    (one,) = merging.complete(110.0)
+    whole = Histogram()
+    for value in values["a"] + values["b"]:
+        whole.record(value)
+    assert one.latency == whole.text()
+    assert (one.planned, one.good, one.statuses, one.over) == (1_000, 998, {"200": 998, "timeout": 2}, {"0.12": 2, "0.3": 2})
+    assert (one.machine, one.covered) == ("", 1.0)
+    assert merging.complete(111.0, end=True) == ()
+
+
+def test_a_machine_that_is_still_heard_of_is_waited_for_and_a_lost_one_is_not_covered():
+    merging = Merging(["a", "b", "c"], patience=5.0)
+    for name in ("a", "b", "c"):
+        merging.heard(name, 109.0)
+    for name in ("a", "b"):
+        merging.said(name, [part(100.0, name)], until=110.0, number=1)
+    assert merging.complete(112.0) == ()
+    merging.heard("a", 115.0)
+    merging.heard("b", 115.0)
+    assert merging.lost(115.0) == ("c",)
+    (one,) = merging.complete(115.0)
+    assert (one.planned, one.covered) == (6, pytest.approx(2 / 3))
+    merging.heard("c", 116.0)  # it comes back: what it still has to tell is handed on, once
+    merging.said("c", [part(100.0, "c"), part(110.0, "c")], until=120.0, number=1)
+    for name in ("a", "b"):
+        merging.said(name, [part(110.0, name)], until=120.0, number=2)
+    late, whole = merging.complete(121.0)
+    assert (late.started, late.planned, late.machine, late.covered) == (100.0, 3, "c", pytest.approx(1 / 3))
+    assert (whole.started, whole.planned, whole.covered) == (110.0, 9, pytest.approx(1.0))
+
+
+def test_a_message_that_was_lost_on_the_way_is_seen():
+    merging = Merging(["a"], patience=5.0)
+    merging.said("a", [part(100.0, "a")], until=110.0, number=1)
+    merging.said("a", [part(120.0, "a")], until=130.0, number=3)
+    assert merging.machines["a"].missing == 1
+    merging.said("a", [], until=140.0, number=1)  # it began anew
+    merging.said("a", [], until=150.0, number=2)
+    assert merging.machines["a"].missing == 1
+
+
+def test_strata_of_one_moment_are_not_mixed():
+    merging = Merging(["a", "b"], patience=5.0)
+    for name in ("a", "b"):
+        merging.heard(name, 110.0)
+        rows = [part(100.0, name, seconds=4.0), part(104.0, name, seconds=6.0, stratum="fault")]
+        merging.said(name, rows, until=110.0, number=1)
+    assert [(one.started, one.seconds, one.stratum, one.planned) for one in merging.complete(110.0)] == [
+        (100.0, 4.0, "steady", 6),
+        (104.0, 6.0, "fault", 6),
+    ]
+
+
+def test_the_generated_locustfile_is_python_without_secrets():
+    config = SimpleNamespace(target=target(name='or"ders\n\\', headers={"Authorization": "Bearer the-token"}))
+    text = locustfile(config)
+    compile(text, "locustfile.py", "exec")
+    assert "the-token" not in text
+    assert "parallelism: 3" in manifest(workers=3, master="load.example.test")
+    assert yaml.safe_load(manifest(workers=3, master="load.example.test"))["kind"] == "Job"

@@ -103,7 +103,7 @@ def test_the_page_can_be_read_with_any_tool(parsed):
 def test_verdict_first_then_gates_then_failures_then_what_was_not_proven(parsed):
     said = parsed.said
     marks = ["NO-GO 2 gates failed", "Gates", "rel.no_400_to_500", "Failures", "Latency and faults", "Time to recover",
-             "Connections to the database", "Not proven, and what would prove it", "Environment, and how to run it again"]  # fmt: skip
+             "Handshakes and retries on the wire", "Not proven, and what would prove it", "Environment, and how to run it again"]  # fmt: skip
     places = [said.index(mark, said.index("NO-GO 2 gates") if number else 0) for number, mark in enumerate(marks)]
     assert places == sorted(places)
     for part in (
@@ -131,7 +131,7 @@ def test_the_drawings_hold_what_they_say(page, parsed, store):
     assert f"{count:,} requests by 4 workers" in parsed.said
     assert "got no whole answer" in parsed.said
     assert "Serving again after 21 of 22 faults" in parsed.said
-    assert len(parsed.all("svg")) == 6  # each of three, wide and narrow
+    assert len(parsed.all("svg")) == 10  # each of five, wide and narrow
     assert "#0a00" not in page  # every colour became one of the page's own
     names = set(re.findall(r"var\(--([a-z-]+)\)", page))
     assert names <= set(re.findall(r"--([a-z-]+):", page))

@@ -84,3 +84,24 @@ def test_error_budget():
     a_month, two_days = 30 * 24, 48
     assert st.burn(0.00075 * two_days, a_month) == pytest.approx(0.05)
     assert st.burn(1, 0) == 0.0
+
+
+def test_bursts_of_minutes():
+    assert st.clusters([(0, 600)] * 5) == ([], 0)
+    assert st.clusters([(0, 600), (30, 600), (12, 600), (0, 600), (7, 600), (0, 600)]) == ([42, 7], 0)
+    assert st.clusters([(6, 600)] * 9 + [(90, 600)]) == ([90], 54)  # six a minute is what is usual here
+
+
+def test_one_number_holds_the_wider_bound():
+    blocks = [(0, 600)] * 100 + [(60, 600)] + [(0, 600)] * 19
+    deff = st.effective(blocks)
+    bad, n = 60, 72_000
+    assert st.upper(bad / deff, n / deff) == pytest.approx(st.wider(blocks, [60]), rel=1e-6)
+    assert st.upper(bad / deff, n / deff) > 2 * st.upper(bad, n)
+    assert st.effective([(0, 600)] * 10) == 1.0
+
+
+def test_single_failures_give_the_bound_of_a_poisson_mean():
+    """Garwood's table: 95 % one-sided upper limits of 1 and 5 events are 4.74 and 10.51."""
+    assert st.upper_of_episodes([1], 1e6) * 1e6 == pytest.approx(4.74, abs=0.01)
+    assert st.upper_of_episodes([], 1e6, alone=5) * 1e6 == pytest.approx(10.51, abs=0.01)

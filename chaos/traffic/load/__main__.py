@@ -27,8 +27,8 @@ async def main() -> None:
     child = await Child.connected()
     sender: Sender | None = None
 
-    def keep(intervals: Sequence[Interval], operations: Sequence[Operation]) -> None:
-        child.say(lines(intervals, operations))
+    def keep(intervals: Sequence[Interval], operations: Sequence[Operation], until: float) -> None:
+        child.say(lines(intervals, operations, until))
 
     beating = asyncio.get_running_loop().create_task(_beat(child, lambda: dict(sender.counts) if sender else {}))
     while (message := await child.next()) is not None:
@@ -49,7 +49,7 @@ async def _obey(sender: Sender, message: dict[str, Any]) -> None:
     if "orders" in message:
         sender.change(message["orders"])
     elif "mark" in message:
-        sender.mark(message["mark"])
+        sender.mark(message["mark"], message.get("at", 0.0))
     elif "rate" in message:
         sender.rate(message["rate"], message.get("at", 0.0))
     elif "stop" in message:

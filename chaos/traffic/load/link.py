@@ -14,16 +14,15 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from chaos.errors import PartFailed
 from chaos.model import Interval, Kind, Layer, Operation
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from pathlib import Path
 
-    from chaos.processes import Process, Reaper
 
 VARIABLE = "CHAOS_LOAD_LINK"  # port:token, in the environment of the process that is started
 STARTS = 60.0  # s until it has to be there
@@ -32,16 +31,41 @@ ACKNOWLEDGED = 10.0  # s in which a command is answered
 LONGEST = 1 << 26  # bytes of a line
 
 
+class Running(Protocol):
+    """A process that was started, as `chaos.processes.Process`."""
+
+    pid: int
+
+    def poll(self) -> int | None:
+        """Its exit status, None while it runs."""
+
+    def wait(self, seconds: float) -> int | None:
+        """Its exit status, None when it still runs then."""
+
+    def tail(self, lines: int = 12) -> tuple[str, ...]:
+        """The last lines of its log."""
+
+    def stop(self) -> None:
+        """End it."""
+
+
+class Spawns(Protocol):
+    """What starts processes and forgets none, as `chaos.processes.Reaper`."""
+
+    def spawn(self, argv: Sequence[str], *, name: str, cwd: Path, env: Mapping[str, str], log: Path) -> Running:
+        """Start it, its output appended to `log`."""
+
+
 class Link:
     """The side of who starts the process. `heard` is called for each message, in a thread of this object's."""
 
-    def __init__(self, *, name: str, reaper: Reaper, directory: Path, heard: Callable[[dict[str, Any]], None]) -> None:
+    def __init__(self, *, name: str, reaper: Spawns, directory: Path, heard: Callable[[dict[str, Any]], None]) -> None:
         self._name = name
         self._reaper = reaper
         self._directory = directory
         self._heard = heard
         self._log = directory / f"{name}.log"
-        self._process: Process | None = None
+        self._process: Running | None = None
         self._socket: socket.socket | None = None
         self._thread: threading.Thread | None = None
         self._last = 0.0
@@ -55,21 +79,23 @@ class Link:
         assert self._process is not None, "it was not started"
         return self._process.pid
 
-    def start(self, argv: Sequence[str], first: dict[str, Any]) -> None:
-        """Start it, and tell it the first message. PartFailed when it does not come."""
+    def start(
+        self, argv: Sequence[str], first: dict[str, Any], *, env: Mapping[str, str] | None = None, within: float = STARTS
+    ) -> None:
+        """Start it, and tell it the first message, which it has to obey `within` seconds. PartFailed when it does not come."""
         self._directory.mkdir(parents=True, exist_ok=True)
         token = secrets.token_hex(16)
         with socket.create_server(("127.0.0.1", 0)) as server:
             server.settimeout(0.2)
-            env = {**os.environ, VARIABLE: f"{server.getsockname()[1]}:{token}"}
+            told = {**os.environ, **(env or {}), VARIABLE: f"{server.getsockname()[1]}:{token}"}
             self._process = self._reaper.spawn(
-                [sys.executable, *argv], name=self._name, cwd=self._directory, env=env, log=self._log
+                [sys.executable, *argv], name=self._name, cwd=self._directory, env=told, log=self._log
             )
             self._socket = self._accepted(server, token)
         self._last = time.monotonic()
         self._thread = threading.Thread(target=self._read, name=self._name, daemon=True)
         self._thread.start()
-        self.ask(first, within=STARTS)
+        self.ask(first, within=within)
 
     def _accepted(self, server: socket.socket, token: str) -> socket.socket:
         deadline = time.monotonic() + STARTS

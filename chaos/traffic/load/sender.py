@@ -34,11 +34,11 @@ FLUSH = 0.2  # s between two looks for stretches that are over
 class Sender:
     """Carries out `orders` on the running event loop; `clock` gives the run's time, from CLOCK_MONOTONIC and `epoch`.
 
-    `keep` is handed what is over, in order: intervals, and a few of the operations in them.
+    `keep` is handed what is over, in order: intervals, a few of the operations in them, and until when that is all there is.
     """
 
     def __init__(
-        self, orders: Mapping[str, Any], *, epoch: float, keep: Callable[[Sequence[Interval], Sequence[Operation]], None]
+        self, orders: Mapping[str, Any], *, epoch: float, keep: Callable[[Sequence[Interval], Sequence[Operation], float], None]
     ) -> None:
         self._epoch = epoch
         self._keep = keep
@@ -114,12 +114,12 @@ class Sender:
             await self._hand_over(stretch, ends)
         self._close_clients()
 
-    def mark(self, stratum: str) -> None:
-        """What is sent from now on, and what is under way, belongs to `stratum`."""
+    def mark(self, stratum: str, at: float = 0.0) -> None:
+        """What is sent from now on, and what is under way, belongs to `stratum`; `at` is the same moment for several senders."""
         now = self.clock()
         self._notice(now)
         self._send_due(now)
-        self._recorder.mark(stratum, now)
+        self._recorder.mark(stratum, at or now)
 
     def rate(self, per_second: float, at: float = 0.0) -> None:
         """Another rate, from now (or from `at`) on; 0 sends nothing."""
@@ -277,9 +277,10 @@ class Sender:
     async def _hand_over(self, stretch: Stretch, ends: float) -> None:
         """Histograms are written in another thread, so that no request is late for them."""
         intervals = await asyncio.to_thread(lambda: tuple(self._recorder.intervals(stretch, ends)))
-        self._keep(intervals, (*stretch.failed.kept, *stretch.written.kept))
+        self._keep(intervals, (*stretch.failed.kept, *stretch.written.kept), ends)
 
 
-def lines(intervals: Iterable[Interval], operations: Iterable[Operation]) -> dict[str, Any]:
+def lines(intervals: Iterable[Interval], operations: Iterable[Operation], until: float) -> dict[str, Any]:
     """As they are sent to who asked for them."""
-    return {"intervals": [asdict(one) for one in intervals], "operations": [asdict(one) for one in operations]}
+    rows = {"intervals": [asdict(one) for one in intervals], "operations": [asdict(one) for one in operations]}
+    return {**rows, "until": until}
