@@ -2,7 +2,7 @@
 # Everything below goes through .venv, which the first call makes. A call that finds it up to date sets up nothing.
 
 .DEFAULT_GOAL := help
-.PHONY: help chaos test setup certs lint types pipelines format pins clean
+.PHONY: help chaos test evidence setup certs lint types pipelines format pins clean
 .DELETE_ON_ERROR:
 
 # Another Python: make PYTHON=python3.12 chaos. Without it, the .venv that is there is used.
@@ -30,6 +30,9 @@ chaos: $(RUN) ## set up, then chaos-gate run on the bundled service
 
 test: $(TEST) ## set up, then every test of the product
 	@$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
+
+evidence: $(RUN) ## the pack that goes before a review, from the last run (DIR=... names another)
+	@$(BIN)/chaos-gate pack $(or $(DIR),evidence/latest) $(ARGS)
 
 setup: $(TEST) ## only set up
 

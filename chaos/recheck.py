@@ -6,7 +6,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from chaos import __version__
+from chaos import __version__, attestation
 from chaos.checks import judge as judge_history
 from chaos.checks.longrun import Account
 from chaos.collector import absent, selected_gates
@@ -72,6 +72,8 @@ def rewrite(directory: Path) -> tuple[Path, ...]:
     """Report, scorecard, JUnit and evidence.json again from the store; the paths of what people read. `latest` stays as it is."""
     store = _store(directory)
     bundle.write(directory, store.run(), store, latest=False)
+    store.close()
+    attestation.reseal(directory)
     return directory / bundle.REPORT, directory / "scorecard.pdf", directory / "scorecard.html"
 
 

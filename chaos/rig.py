@@ -272,14 +272,9 @@ class Rig:
         *,
         values: Mapping[str, str] | None = None,
         path: DatabasePath | None = None,
-        env: Mapping[str, str] | None = None,
+        release: Target | None = None,
     ) -> CommandTarget:
-        """Another instance of the target, not started, on the twin path.
-
-        `values` replace placeholders (a wrong CA file), `env` goes on top of the target's (a flag).
-        """
-        target = self.config.target
-        release = target.model_copy(update={"env": {**target.env, **env}}) if env else None
+        """Another instance of the target, not started, on the twin path; `values` replace placeholders (a wrong CA file)."""
         return self._instance(path or self.start_path, name, values=values, release=release)
 
     def candidate(self, path: DatabasePath | None = None) -> CommandTarget:

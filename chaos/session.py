@@ -61,6 +61,7 @@ ONCE = {
     "corpus-candidate",
     "replicas",
     "recovery",
+    "restore",
     "schedule",
     "contract",
     "shadow",

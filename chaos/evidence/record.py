@@ -49,8 +49,8 @@ class Run:
     command line as it was given, `only` its --only, separated by spaces. `environment_error` is the sentence and remedy of an
     environment error that ended the run ('' when none did). `titles` replace the gates' own (gates.toml). `recovery_limit` is
     [target.database].recovery in seconds (0.0: unknown). `selected` are the gates that a run narrowed by --only has to prove
-    (empty: all). `cleanup` sums up the ledger of faults ('31 of 31 faults healed'; '': there is none). `recordings` gives the
-    histories, and is the one field that is not kept with the rest.
+    (empty: all). `notes` are sentences that belong beside the verdict ('compressed: ...'). `cleanup` sums up the ledger of faults ('31
+    of 31 faults healed'; '': there is none). `recordings` gives the histories, and is the one field that is not kept with the rest.
     """
 
     version: str
@@ -73,6 +73,7 @@ class Run:
     recovery_limit: float = 0.0
     cleanup: str = ""
     selected: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     recordings: Recordings = field(default=_nothing, compare=False, repr=False)
 
     def histories(self) -> Iterator[History]:
@@ -116,7 +117,7 @@ def dumps(run: Run) -> str:
 def loads(text: str, recordings: Recordings = _nothing) -> Run:
     """The inverse of `dumps`; keys of a later version are left out."""
     data: dict[str, Any] = json.loads(text)  # Any: JSON, as `dumps` wrote it
-    data["selected"] = tuple(data.get("selected", ()))
+    data |= {name: tuple(data.get(name, ())) for name in ("selected", "notes")}
     return Run(
         **{name: data[name] for name in _SIMPLE if name in data},
         verdict=Verdict(data["verdict"]),
