@@ -272,9 +272,16 @@ class Rig:
         *,
         values: Mapping[str, str] | None = None,
         path: DatabasePath | None = None,
+        env: Mapping[str, str] | None = None,
         release: Target | None = None,
     ) -> CommandTarget:
-        """Another instance of the target, not started, on the twin path; `values` replace placeholders (a wrong CA file)."""
+        """Another instance of the target, not started, on the twin path.
+
+        `values` replace placeholders (a wrong CA file), `env` goes on top of the release's own (a flag).
+        """
+        if env:
+            own = release or self.config.target
+            release = own.model_copy(update={"env": {**own.env, **env}})
         return self._instance(path or self.start_path, name, values=values, release=release)
 
     def candidate(self, path: DatabasePath | None = None) -> CommandTarget:

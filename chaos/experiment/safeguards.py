@@ -50,9 +50,7 @@ def run(rig: Rig, case: Case, recording: Recording) -> History:
 @contextmanager
 def _instance(rig: Rig, name: str, env: dict[str, str] | None = None) -> Iterator[CommandTarget]:
     """Started and ready; ended with the block."""
-    target = rig.config.target
-    release = target.model_copy(update={"env": {**target.env, **env}}) if env else None
-    instance = rig.second_instance(f"safeguard-{name}", release=release)
+    instance = rig.second_instance(f"safeguard-{name}", env=env)
     try:
         instance.start()
         instance.wait_ready(rig.config.target.startup_timeout)

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from chaos.checks.handshakes import completed
+from chaos.checks.handshakes import counted
 from chaos.experiment.census import NEAR, UPSTREAM, backends
 from chaos.model import Rung, now
 
@@ -64,7 +64,7 @@ class Handshakes:
                 continue
             done.add(one.id)
             refused = self._refused(one)
-            if completed([one], ()) or refused:
+            if counted(one) or refused:
                 self.total += 1
                 self.failed += not one.established
         self.since, self._done = oldest - LATE, done  # what is settled before that is not looked at again
