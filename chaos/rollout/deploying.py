@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from chaos.config import expand
 from chaos.experiment.asking import ask
+from chaos.experiment.contract import ask_all
 from chaos.model import Kind, now
 from chaos.rollout.drill import command_given, probe, steady_after
-from chaos.rollout.rehearsal import WATCH
-from chaos.rollout.rollback import State
+from chaos.rollout.rehearsal import ROUNDS, SLACK, WATCH, contract
+from chaos.rollout.rollback import LIMIT, State
 from chaos.targets import CommandTarget
 from chaos.traffic.driver import wait_for
 
@@ -38,6 +39,8 @@ def run(rig: Rig, case: Case, recording: Recording, *, stage: Stage) -> History:
     before = _version(rig)
     if not before:
         return recording.history(control=f"answers have no {deploy.version_header}: nobody can see which release they come from")
+    stage.good.session = driver.session
+    recording.extra = ask_all(rig, stage.good, ROUNDS)
     place = stage.room / "rollout.json"
     place.parent.mkdir(parents=True, exist_ok=True)
     state = State(
@@ -48,6 +51,7 @@ def run(rig: Rig, case: Case, recording: Recording, *, stage: Stage) -> History:
         env=_env(rig),
         version_header=deploy.version_header,
         version=before,
+        limit=LIMIT,
         **probe(rig),
     )
     state.write(place)
@@ -63,7 +67,7 @@ def run(rig: Rig, case: Case, recording: Recording, *, stage: Stage) -> History:
             return recording.history(control=f"`deploy` ended well, and the candidate answered nothing within {SEEING:g} s")
         facts["seen"] = f"{len(answers)} answers came from release {answers[-1]!r}"
         facts["bad.to"] = str(now())
-        command_given([*stage.command, "rollback", "--state", str(place)], facts, rig.run_dir)
+        command_given([*stage.command, "rollback", "--state", str(place)], facts, rig.run_dir, longest=LIMIT + SLACK)
         steady_after(rig, facts)
         time.sleep(WATCH)
         driver.end_clients()
@@ -71,6 +75,8 @@ def run(rig: Rig, case: Case, recording: Recording, *, stage: Stage) -> History:
             driver.once(sample)
         if (after := _version(rig)) != before:
             facts["version.after"] = after
+        elif facts.get("steady.after"):
+            recording.extra += contract(stage, facts, driver.session.base_url)
         driver.read_back([one for one in driver.recorder.since(recording.started) if one.kind is Kind.WRITE and one.ok])
         return recording.history()
     finally:
