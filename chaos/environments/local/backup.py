@@ -53,12 +53,12 @@ class Backups:
 
     def lacks_room(self) -> str:
         """Why three more copies of the data do not fit beside them; '' when they do."""
-        size = sum(path.stat().st_size for path in (self.server.home / "data").rglob("*") if path.is_file())
+        needed = 4 * sum(map(_size, (self.server.home / "data").rglob("*")))
         free = shutil.disk_usage(self.server.home).free
         return (
             ""
-            if free > 4 * size
-            else f"{free >> 20} MB are free where the database is, and base backup and restore take {4 * size >> 20}"
+            if free > needed
+            else f"base backup and restore take {needed >> 20} MB, and {free >> 20} are free at the database's"
         )
 
     def begin(self) -> None:
@@ -152,6 +152,13 @@ class Backups:
     def _clear(self) -> None:
         for name in ("archive", "base", "aside"):
             shutil.rmtree(self.server.home / name, ignore_errors=True)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except OSError:  # the server works there meanwhile
+        return 0
 
 
 def _quoted(text: str) -> str:
