@@ -16,6 +16,7 @@ import psycopg
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from chaos.environments.local.postgres import Postgres
     from chaos.errors import PartFailed
@@ -58,7 +59,7 @@ class Backups:
         return (
             ""
             if free > needed
-            else f"base backup and restore take {needed >> 20} MB, and {free >> 20} are free at the database's"
+            else f"base backup and restore take {needed >> 20} MB, and {free >> 20} are free where the data are"
         )
 
     def begin(self) -> None:
