@@ -43,18 +43,7 @@ def run(rig: Rig, case: Case, recording: Recording, *, stage: Stage) -> History:
     recording.extra = ask_all(rig, stage.good, ROUNDS)
     place = stage.room / "rollout.json"
     place.parent.mkdir(parents=True, exist_ok=True)
-    state = State(
-        url=driver.session.base_url,
-        good="baseline",
-        command=_command(rig, deploy.rollback, "baseline"),
-        cwd=str(rig.config.target.cwd),
-        env=_env(rig),
-        version_header=deploy.version_header,
-        version=before,
-        limit=LIMIT,
-        **probe(rig),
-    )
-    state.write(place)
+    _state(rig, before).write(place)
     facts |= {"release": f"{deploy.version_header} other than {before}", "percent": "100"}
     driver.begin_clients(None)
     try:
@@ -71,18 +60,41 @@ def run(rig: Rig, case: Case, recording: Recording, *, stage: Stage) -> History:
         steady_after(rig, facts)
         time.sleep(WATCH)
         driver.end_clients()
-        for sample in driver.samples[Kind.WRITE]:
-            driver.once(sample)
-        if (after := _version(rig)) != before:
-            facts["version.after"] = after
-        elif facts.get("steady.after"):
-            recording.extra += contract(stage, facts, driver.session.base_url)
-        driver.read_back([one for one in driver.recorder.since(recording.started) if one.kind is Kind.WRITE and one.ok])
+        _looked_at(rig, recording, stage, before)
         return recording.history()
     finally:
         driver.end_clients()
         if _version(rig) != before:  # where the roll-back did nothing
             _deploy(rig, "baseline")
+
+
+def _state(rig: Rig, before: str) -> State:
+    """The team's own roll-back, and the version that has to answer then."""
+    deploy = rig.config.target.deploy
+    assert deploy is not None
+    return State(
+        url=rig.driver.session.base_url,
+        good="baseline",
+        command=_command(rig, deploy.rollback, "baseline"),
+        cwd=str(rig.config.target.cwd),
+        env=_env(rig),
+        version_header=deploy.version_header,
+        version=before,
+        limit=LIMIT,
+        **probe(rig),
+    )
+
+
+def _looked_at(rig: Rig, recording: Recording, stage: Stage, before: str) -> None:
+    """What the roll-back left: which release answers, whether it writes, what became of the writes, and its answers' shapes."""
+    driver, facts = rig.driver, recording.facts
+    for sample in driver.samples[Kind.WRITE]:
+        driver.once(sample)
+    if (after := _version(rig)) != before:
+        facts["version.after"] = after
+    elif facts.get("steady.after"):
+        recording.extra += contract(stage, facts, driver.session.base_url)
+    driver.read_back([one for one in driver.recorder.since(recording.started) if one.kind is Kind.WRITE and one.ok])
 
 
 def _version(rig: Rig) -> str:
