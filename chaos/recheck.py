@@ -45,7 +45,8 @@ def recheck(directory: Path, given: str | None, *, as_json: bool) -> int:
     findings += [one for one in recorded.findings if one.check not in seen]
     absent = {gate.id: gate.reason for gate in recorded.gates if gate.outcome is Outcome.NOT_APPLICABLE}
     results = judge(findings, gates, absent=absent, waivers=dict(config.waivers))
-    last = verdict(results, gates, profile=recorded.profile, selected=selected_gates(tuple(recorded.only.split())))
+    chosen = frozenset(recorded.selected) or selected_gates(tuple(recorded.only.split()))
+    last = verdict(results, gates, profile=recorded.profile, selected=chosen)
     run = replace(recorded, gates=results, findings=tuple(findings), verdict=last)
     if as_json:
         sys.stdout.write(run_json(run) + "\n")

@@ -11,6 +11,7 @@ from chaos.cases.crossings import PATHS
 from chaos.cases.life import LIFE
 from chaos.cases.observed import OBSERVED
 from chaos.cases.restore import RESTORE
+from chaos.cases.safeguards import SAFEGUARDS
 from chaos.cases.wire import SITUATIONS, WIRE
 from chaos.errors import UsageError
 from chaos.faults import schedule
@@ -241,6 +242,7 @@ CASES: tuple[Case, ...] = (
         injects=False,
     ),
     *OBSERVED,
+    *SAFEGUARDS,
 )
 BY_ID = {case.id: case for case in CASES}
 

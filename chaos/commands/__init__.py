@@ -7,6 +7,7 @@ from __future__ import annotations
 
 COMMANDS = (
     "attest",
+    "canary",
     "export",
     "init",
     "pack",

@@ -28,6 +28,7 @@ from chaos.experiment import (
     recoveries,
     replicas,
     restore,
+    safeguards,
     schedules,
     shadow,
     stalls,
@@ -86,6 +87,7 @@ RUNNERS: Mapping[str, Runner] = {
     "metrics": metrics.metrics,
     "metrics-tls": metrics.metrics_tls,
     "metrics-pool": metrics.metrics_pool,
+    "safeguards": safeguards.run,
 }
 
 # Families whose faults write themselves down, each when it is injected. All others do so here, as a whole.
