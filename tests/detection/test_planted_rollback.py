@@ -221,8 +221,8 @@ def test_the_documents_commands(tmp_path, words):
         *([] if "-c" in words else ["-c", "chaos.toml"]),
         *([] if "--evidence" in words else ["--evidence", "ev"]),
     ]
-    if "--times" in given:
-        given[given.index("--times") + 1] = "1"
+    given += [] if "--times" in given else ["--times", "1"]
+    given[given.index("--times") + 1] = "1"
     done = subprocess.run([*COMMAND, *given, "--json"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=500)
     assert done.returncode == 0, done.stderr
     evidence = json.loads(done.stdout)
