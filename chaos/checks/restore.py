@@ -33,7 +33,7 @@ def _restored(history: History, limits: Limits) -> Finding:
     decided = float(facts.get("decided", window.healed))
     rto = None if back.seconds is None else window.healed - decided + back.seconds
     problems = _problems(facts)
-    if back.seconds is None or back.seconds > limits.recovery + limits.slack:
+    if back.seconds is None or back.seconds > limits.recovery + limits.slack + float(facts.get("start", "0")):
         problems.append(
             f"not serving {limits.recovery:g} s after the database was back ({back.failures} requests failed)"
             if back.seconds is None

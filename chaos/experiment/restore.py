@@ -22,6 +22,7 @@ from chaos.environments.local.postgres import Postgres
 from chaos.errors import CleanupFailed, PartFailed
 from chaos.experiment.core import await_recovery, broken, look_up_writes, serving
 from chaos.experiment.life import ELSEWHERE
+from chaos.faults.database import terminate
 from chaos.faults.schema import CHANGES, Change, migrate, tables
 from chaos.model import Effect, History, Kind, now
 from chaos.traffic.driver import wait_for
@@ -50,6 +51,9 @@ def run(rig: Rig, case: Case, recording: Recording) -> History:
         recording.facts["absent"] = lacking
         return recording.history()
     backups, started = Backups(postgres), now()
+    if lacking := backups.lacks_room():
+        recording.facts["absent"] = lacking
+        return recording.history()
     try:
         backups.begin()
         rig.broken.append((started, now()))
@@ -125,7 +129,11 @@ class Drill:
 
     def inject(self) -> None:
         """All tables at once, in one transaction."""
-        self.refused = migrate(self.backups.server, self.change.do, self.tables)
+        server = self.backups.server
+        self.refused = migrate(server, self.change.do, self.tables)
+        if self.refused:  # somebody holds a lock for good
+            terminate(server)
+            self.refused = migrate(server, self.change.do, self.tables)
 
     def confirm(self) -> Effect:
         """Whether it happened; and what the target's requests saw of it until somebody decided."""
@@ -188,8 +196,9 @@ def _drill(rig: Rig, recording: Recording, drill: Drill) -> History:
         with broken(rig, recording, drill) as seen:
             drill.inject()
             seen.effect = drill.confirm()
-        _supervised(rig, recording)
-        await_recovery(rig, recording.windows[-1].healed)
+        for _ in range(2):  # it may also end a moment later, of what it had met
+            _supervised(rig, recording)
+            await_recovery(rig, recording.windows[-1].healed)
     finally:
         drill.commits.end()
         driver.end_clients()
@@ -216,7 +225,9 @@ def _supervised(rig: Rig, recording: Recording) -> None:
     rig.check_parts()
     if rig.target.exited():
         recording.facts["ended"] = rig.target.exited()
+        started = now()
         rig.restart()
+        recording.facts["start"] = f"{now() - started:.2f}"
 
 
 def _own_ledger(drill: Drill) -> None:

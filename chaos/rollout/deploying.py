@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from chaos.config import expand
 from chaos.experiment.asking import ask
+from chaos.experiment.contract import ask_all
 from chaos.model import Kind, now
 from chaos.rollout.drill import command_given, probe, steady_after
-from chaos.rollout.rehearsal import WATCH
-from chaos.rollout.rollback import State
+from chaos.rollout.rehearsal import ROUNDS, SLACK, WATCH, contract
+from chaos.rollout.rollback import LIMIT, State
 from chaos.targets import CommandTarget
 from chaos.traffic.driver import wait_for
 
@@ -38,19 +39,11 @@ def run(rig: Rig, case: Case, recording: Recording, *, stage: Stage) -> History:
     before = _version(rig)
     if not before:
         return recording.history(control=f"answers have no {deploy.version_header}: nobody can see which release they come from")
+    stage.good.session = driver.session
+    recording.extra = ask_all(rig, stage.good, ROUNDS)
     place = stage.room / "rollout.json"
     place.parent.mkdir(parents=True, exist_ok=True)
-    state = State(
-        url=driver.session.base_url,
-        good="baseline",
-        command=command_of(rig, deploy.rollback, "baseline"),
-        cwd=str(rig.config.target.cwd),
-        env=env_of(rig),
-        version_header=deploy.version_header,
-        version=before,
-        **probe(rig),
-    )
-    state.write(place)
+    _state(rig, before).write(place)
     facts |= {"release": f"{deploy.version_header} other than {before}", "percent": "100"}
     driver.begin_clients(None)
     try:
@@ -63,20 +56,45 @@ def run(rig: Rig, case: Case, recording: Recording, *, stage: Stage) -> History:
             return recording.history(control=f"`deploy` ended well, and the candidate answered nothing within {SEEING:g} s")
         facts["seen"] = f"{len(answers)} answers came from release {answers[-1]!r}"
         facts["bad.to"] = str(now())
-        command_given([*stage.command, "rollback", "--state", str(place)], facts, rig.run_dir)
+        command_given([*stage.command, "rollback", "--state", str(place)], facts, rig.run_dir, longest=LIMIT + SLACK)
         steady_after(rig, facts)
         time.sleep(WATCH)
         driver.end_clients()
-        for sample in driver.samples[Kind.WRITE]:
-            driver.once(sample)
-        if (after := _version(rig)) != before:
-            facts["version.after"] = after
-        driver.read_back([one for one in driver.recorder.since(recording.started) if one.kind is Kind.WRITE and one.ok])
+        _looked_at(rig, recording, stage, before)
         return recording.history()
     finally:
         driver.end_clients()
         if _version(rig) != before:  # where the roll-back did nothing
             put_out(rig, "baseline")
+
+
+def _state(rig: Rig, before: str) -> State:
+    """The team's own roll-back, and the version that has to answer then."""
+    deploy = rig.config.target.deploy
+    assert deploy is not None
+    return State(
+        url=rig.driver.session.base_url,
+        good="baseline",
+        command=command_of(rig, deploy.rollback, "baseline"),
+        cwd=str(rig.config.target.cwd),
+        env=env_of(rig),
+        version_header=deploy.version_header,
+        version=before,
+        limit=LIMIT,
+        **probe(rig),
+    )
+
+
+def _looked_at(rig: Rig, recording: Recording, stage: Stage, before: str) -> None:
+    """What the roll-back left: which release answers, whether it writes, what became of the writes, and its answers' shapes."""
+    driver, facts = rig.driver, recording.facts
+    for sample in driver.samples[Kind.WRITE]:
+        driver.once(sample)
+    if (after := _version(rig)) != before:
+        facts["version.after"] = after
+    elif facts.get("steady.after"):
+        recording.extra += contract(stage, facts, driver.session.base_url)
+    driver.read_back([one for one in driver.recorder.since(recording.started) if one.kind is Kind.WRITE and one.ok])
 
 
 def _version(rig: Rig) -> str:

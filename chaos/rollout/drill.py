@@ -104,14 +104,14 @@ def seen(rig: Rig, since: float) -> bool:
     return len(reads) >= 20 and lower(sum(not one.ok for one in reads), len(reads)) > SEEN_ABOVE
 
 
-def command_given(command: Sequence[str], facts: dict[str, str], cwd: Path) -> None:
+def command_given(command: Sequence[str], facts: dict[str, str], cwd: Path, *, longest: float = 0.0) -> None:
     """Carry the one command out; facts 'given', 'ended' (when), 'exit', 'output'."""
     facts["given"] = str(now())
     try:
-        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=COMMAND, check=False)
+        done = subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=longest or COMMAND, check=False)
         facts["exit"], facts["output"] = str(done.returncode), (done.stdout + done.stderr)[-400:]
     except subprocess.TimeoutExpired:
-        facts["exit"], facts["output"] = "no end", f"not finished after {COMMAND:g} s"
+        facts["exit"], facts["output"] = "no end", f"not finished after {longest or COMMAND:g} s"
     facts["ended"] = str(now())
 
 

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from chaos.targets import CommandTarget
 
 ROUNDS = 2  # times that all requests are asked before a drill, and after it
+SLACK = 60.0  # s for the command itself
 WATCH = 0.7  # s for which what was rolled back is watched
 ASKED = 2  # reads, and as many writes, that the old release is asked by itself while the new schema is there
 
@@ -64,6 +65,12 @@ class Stage:
         self.good = Release(self.rig.driver.session, self.rig.config.target)
         if self.rig.injects:
             self.tables = tables(self.rig.environment.postgres)
+
+    @property
+    def limit(self) -> float:
+        """Seconds for a roll-back by weights, the start of a release and what it needs to recover in them: after that it has failed."""
+        target = self.rig.config.target
+        return SLACK + 2 * (target.startup_timeout + target.database.recovery)
 
     @property
     def room(self) -> Path:
@@ -172,6 +179,7 @@ class Scene:
             cwd=str(rig.config.target.cwd),
             log=str(self.log) if start else "",
             undo=plan,
+            limit=self.stage.limit,
             **probe(rig),
         )
 
@@ -206,7 +214,7 @@ def run(rig: Rig, case: Case, recording: Recording, *, stage: Stage, drill: Dril
                 return recording.history(control=refused)
             facts["absent"] = refused
             return recording.history()
-        command_given([*stage.command, "rollback", "--state", str(place)], facts, rig.run_dir)
+        command_given([*stage.command, "rollback", "--state", str(place)], facts, rig.run_dir, longest=stage.limit + SLACK)
         steady_after(rig, facts)
         time.sleep(WATCH)
         rig.driver.end_clients()
@@ -216,7 +224,7 @@ def run(rig: Rig, case: Case, recording: Recording, *, stage: Stage, drill: Dril
             rig.driver.read_back(
                 [one for one in rig.driver.recorder.since(recording.started) if one.kind is Kind.WRITE and one.ok]
             )
-            recording.extra += _contract(stage, facts, scene)
+            recording.extra += contract(stage, facts, f"http://127.0.0.1:{scene.ports[scene.good]}")
         return recording.history()
 
 
@@ -302,10 +310,9 @@ def _old_release(scene: Scene) -> str:
     return f"{sum(not one.ok for one in asked)} of {len(asked)}"
 
 
-def _contract(stage: Stage, facts: dict[str, str], scene: Scene) -> tuple[Operation, ...]:
+def contract(stage: Stage, facts: dict[str, str], base_url: str) -> tuple[Operation, ...]:
     """The answers after the roll-back beside those of before, as shapes; asked more often where they differ."""
-    port = scene.ports[scene.good]
-    after = Release(stage.session(f"http://127.0.0.1:{port}"), stage.good.target)
+    after = Release(stage.session(base_url), stage.good.target)
     asked = ask_all(stage.rig, after, ROUNDS)
     before = stage.good.recorded().shapes
     if any(one.breaking for key, each in after.recorded().shapes.items() for one in compare(before[key]["all"], each["all"])):

@@ -36,7 +36,7 @@ class State:
     `upstreams`: release -> loopback port behind the edge; `command`: the team's own tooling instead. `start` is how the good release
     is started where nothing listens on its port any more, its output appended to `log` and its pid written beside it ('.pid'). `undo`
     are commands that put schema and data back, carried out first. All commands run in `cwd`, with `env` on top of the caller's.
-    `method`, `path`, `headers` and `body` are the request that shows whether it serves.
+    `method`, `path`, `headers` and `body` are the request that shows whether it serves; it is given up after `limit` seconds.
     """
 
     url: str
@@ -55,6 +55,7 @@ class State:
     undo: tuple[tuple[str, ...], ...] = ()
     method: str = "GET"
     body: str = ""
+    limit: float = LIMIT
 
     def write(self, path: Path) -> None:
         """Whole or not at all."""
@@ -83,7 +84,7 @@ class State:
             ) from error
 
 
-def roll_back(state: State, *, limit: float = LIMIT) -> float:
+def roll_back(state: State) -> float:
     """Put the good release back and wait until it answers `IN_A_ROW` times in a row; seconds from the call to the first of them."""
     started = time.monotonic()
     for command in state.undo:
@@ -96,7 +97,7 @@ def roll_back(state: State, *, limit: float = LIMIT) -> float:
         _start(state)
         _edge(state)
     good, first = 0, 0.0
-    while time.monotonic() - started < limit:
+    while time.monotonic() - started < state.limit:
         at = time.monotonic()
         if _serves(state):
             first = first or at
@@ -107,7 +108,7 @@ def roll_back(state: State, *, limit: float = LIMIT) -> float:
             good, first = 0, 0.0
         time.sleep(0.05)
     raise EnvironmentFault(
-        f"release {state.good!r} was put back, but did not answer well {IN_A_ROW} times in a row within {limit:g} s",
+        f"release {state.good!r} was put back, but did not answer well {IN_A_ROW} times in a row within {state.limit:g} s",
         remedy="look at the release itself: the roll-back was carried out",
         where=state.url,
     )

@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -11,9 +12,10 @@ import pytest
 from chaos.environments.local.backup import Backups
 from chaos.experiment import restore
 from chaos.model import Outcome
+from chaos.rollout import deploying, rehearsal
 from chaos.rollout import drill as drilling
 from tests.detection.conftest import REFERENCE
-from tests.detection.rollback_rig import COMMAND, Drills
+from tests.detection.rollback_rig import COMMAND, Drills, written
 
 EVERY = os.environ.get("CHAOS_DETECTION") == "all"
 long = pytest.mark.skipif(not EVERY, reason="half a minute of a core: CHAOS_DETECTION=all")
@@ -97,10 +99,11 @@ MIGRATIONS = {
 }
 
 
-@pytest.mark.parametrize("migration", MIGRATIONS if EVERY else ["delete"])
+@pytest.mark.parametrize("migration", MIGRATIONS)
+@long
 def test_what_a_candidates_migration_does_to_the_old_release(tmp_path, monkeypatch, migration):
     monkeypatch.setattr(drilling, "STEADY", 3.0)
-    monkeypatch.setattr(drilling, "COMMAND", 12.0)
+    monkeypatch.setattr(rehearsal.Stage, "limit", 5.0)
     gates, words = MIGRATIONS[migration]
     with Drills(tmp_path, migration=migration) as made:
         found = made.roll_back("rollback.candidate.100")
@@ -121,7 +124,7 @@ TOOLING = {
 @pytest.mark.parametrize("mode", TOOLING)
 @long
 def test_the_teams_own_command(tmp_path, monkeypatch, mode):
-    monkeypatch.setattr(drilling, "COMMAND", 8.0)
+    monkeypatch.setattr(deploying, "LIMIT", 8.0)
     outcome, words = TOOLING[mode]
     with Drills(tmp_path, mode, tooling=True) as made:
         found = made.roll_back("rollback.deploy")["rollback.deploy"]
@@ -186,7 +189,7 @@ NEXT = {
 def test_the_reference_services_next_migration(tmp_path, monkeypatch, statement):
     """Expand/contract done right, and the plain mistake, which only its writes meet."""
     monkeypatch.setattr(drilling, "STEADY", 3.0)
-    monkeypatch.setattr(drilling, "COMMAND", 12.0)
+    monkeypatch.setattr(rehearsal.Stage, "limit", 5.0)
     text = REFERENCE.read_text(encoding="utf-8")
     program = f"import os, psycopg; psycopg.connect(os.environ['DATABASE_URL'], autocommit=True).execute({statement!r})"
     migration = f"[target.candidate]\nsetup = [{json.dumps([sys.executable, '-c', program])}]\n"
@@ -200,3 +203,33 @@ def test_the_reference_services_next_migration(tmp_path, monkeypatch, statement)
             assert failed(found).keys() == NEXT[statement], found
             if NEXT[statement]:
                 break
+
+
+# -- the commands -----------------------------------------------------------------------------------------------------------------------------
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "rollback.md"
+DRILLS = [line.split("#")[0].split() for line in DOCUMENT.read_text(encoding="utf-8").splitlines() if " rollback --drill" in line]
+ONE = ["chaos-gate", "rollback", "--drill", "-c", "chaos.toml", "--only", "rollback.ca.100", "--times", "1"]
+
+
+@pytest.mark.parametrize("words", [ONE, *(DRILLS if EVERY else ())], ids=" ".join)
+def test_the_documents_commands(tmp_path, words):
+    """As they stand in docs/rollback.md, on this service, and with fewer repetitions than there."""
+    written(tmp_path)
+    given = [
+        *words[1:],
+        *([] if "-c" in words else ["-c", "chaos.toml"]),
+        *([] if "--evidence" in words else ["--evidence", "ev"]),
+    ]
+    given += [] if "--times" in given else ["--times", "1"]
+    given[given.index("--times") + 1] = "1"
+    done = subprocess.run([*COMMAND, *given, "--json"], cwd=tmp_path, capture_output=True, text=True, check=False, timeout=500)
+    assert done.returncode == 0, done.stderr
+    evidence = json.loads(done.stdout)
+    assert evidence["verdict"] == "CLEAR"
+    gate = next(one for one in evidence["gates"] if one["id"] == "res.rollback")
+    assert gate["verdict"] == "pass"
+    assert 0 < gate["measured"] < 120
+    where = tmp_path / given[given.index("--evidence") + 1]
+    again = subprocess.run([*COMMAND, "recheck", str(where), "-c", "chaos.toml"], cwd=tmp_path, check=False, timeout=60)
+    assert again.returncode == 0

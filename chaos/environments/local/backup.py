@@ -16,6 +16,7 @@ import psycopg
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from chaos.environments.local.postgres import Postgres
     from chaos.errors import PartFailed
@@ -50,6 +51,16 @@ class Backups:
         self.archive = server.home / "archive"
         self.base = server.home / "base"
         self._archive_command, self._restore_command = archive_command, restore_command
+
+    def lacks_room(self) -> str:
+        """Why three more copies of the data do not fit beside them; '' when they do."""
+        needed = 4 * sum(map(_size, (self.server.home / "data").rglob("*")))
+        free = shutil.disk_usage(self.server.home).free
+        return (
+            ""
+            if free > needed
+            else f"base backup and restore take {needed >> 20} MB, and {free >> 20} are free where the data are"
+        )
 
     def begin(self) -> None:
         """Archiving, from a restart on."""
@@ -142,6 +153,13 @@ class Backups:
     def _clear(self) -> None:
         for name in ("archive", "base", "aside"):
             shutil.rmtree(self.server.home / name, ignore_errors=True)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_size
+    except OSError:  # the server works there meanwhile
+        return 0
 
 
 def _quoted(text: str) -> str:
