@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 from dataclasses import dataclass, replace
@@ -163,6 +164,8 @@ def _work(campaign: Campaign, *, asked: Asked, plan: Plan | None, page: Page) ->
     view = View(plan=plan, collector=collector, judging=account, screen=campaign.screen)
     keeping = Keeping(campaign, plan, account, view)
     page.shows(view)
+    gc.collect()
+    gc.freeze()  # what is here now stays: each minute looks at what is new only
     try:
         if not left.started:
             keeping.phase(STARTED, plan.started)
