@@ -152,7 +152,7 @@ def _hosts(account: Account) -> Iterator[Finding]:
         )
     if rate := account.rates.get(REFUSED):
         deff = rate.deff
-        # Its class of input is none of its own: too small a sample without a bad one says nothing, and is no reason to doubt the others.
+        # A sample too small to prove anything, with no bad one in it, is no reason to doubt what the other classes of input prove.
         few = not rate.bad and rate.n < needed(account.limits.rates[REFUSED])
         yield Finding(
             check="hosts.400",
