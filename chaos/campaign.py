@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING
 
 from chaos import experiment
 from chaos.checks import judge
+from chaos.evidence import policy
+from chaos.evidence.attested import PLAN
 from chaos.evidence.store import SEGMENTS, Segment
+from chaos.model import now
 from chaos.rig import Rig
 from chaos.runner import conduct, get_parts, header, prepared
 from chaos.terminal import Screen
@@ -39,6 +42,7 @@ class Campaign:
     collector: Collector
     screen: Screen
     segment: Segment
+    bound: bool = False  # whether what the run is going to do is chained
 
     @property
     def config(self) -> Config:
@@ -86,8 +90,18 @@ class Campaign:
     def record(self, history: History, findings: Iterable[Finding] = ()) -> None:
         """Keep one history, whole or not at all, and what was made of it."""
         found = tuple(findings)
+        self._bind()
         self.segment.append(history, found)
         self.collector.findings += found
+
+    def _bind(self) -> None:
+        """Chain the plan before the first record, where it was made after policy.json."""
+        if not self.bound:
+            self.bound = True
+            known = (policy.read(self.directory) or {}).get("plan", {})
+            for name, digest in policy.plans(self.directory).items():
+                if known.get(name) != digest:
+                    self.segment.phase(f"{PLAN}{name} {digest}", now())
 
     def add(self, findings: Iterable[Finding]) -> None:
         """Findings that belong to no history of their own."""
@@ -128,6 +142,7 @@ def execute(request: Request, work: Callable[[Campaign], None], *, name: str, as
         header(collector, screen)
         if parts:
             get_parts(collector, screen)
+        collector.fix()
         segment = Segment(collector.directory / SEGMENTS / f"{name}.sqlite", secrets=collector.secrets)
         campaign = Campaign(name, collector, screen, segment)
         try:

@@ -51,7 +51,8 @@ def execute(request: Request, *, workers: int | None, as_json: bool) -> int:
     collector.workers = _workers(collector, workers)
 
     def work() -> None:
-        plan.write(collector.directory, _selected(request), seed=collector.seed, profile=request.profile)
+        planned = plan.write(collector.directory, _selected(request), seed=collector.seed, profile=request.profile)
+        collector.fix(planned)
         header(collector, screen)
         get_parts(collector, screen)
         _pytest(collector)

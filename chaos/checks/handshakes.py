@@ -25,20 +25,18 @@ def completed(connections: Iterable[Connection], disturbed: Sequence[tuple[float
     Those that led to a session, that one side ended with an alert, or that the server broke off. A client that closes after a
     handshake without a word (a health check that only looks at the certificate) is neither.
     """
-    return [
-        one
-        for one in connections
-        if one.behaviour == "relay"
-        and not one.cancel
-        and one.reached >= Rung.CLIENT_HELLO
-        and (one.established or one.alert or one.ended_by == "server")
-        and not any(start <= one.opened <= end for start, end in disturbed)
-    ]
+    return [one for one in connections if counted(one) and not any(start <= one.opened <= end for start, end in disturbed)]
 
 
 def _disturbed(window: Window, margin: float) -> tuple[float, float]:
     """When the suite itself may have broken a handshake: a second before the fault to `margin` seconds after it."""
     return window.injected - 1.0, window.healed + margin if window.healed else math.inf
+
+
+def counted(one: Connection) -> bool:
+    """Whether it is a handshake with the real server that came to an end which says something; see `completed`."""
+    told = one.established or bool(one.alert) or one.ended_by == "server"
+    return one.behaviour == "relay" and not one.cancel and one.reached >= Rung.CLIENT_HELLO and told
 
 
 def rate(history: History, limits: Limits) -> Finding | None:

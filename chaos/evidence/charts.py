@@ -189,6 +189,18 @@ def shaded(faults: Iterable[Fault], span: float, *, offset: float = 0.0) -> list
     return [(begin * span / SPANS, end * span / SPANS) for begin, end in stretches]
 
 
+def ground(axes: Axes, stretches: Sequence[Stretch]) -> None:
+    """What was broken, behind what is drawn: all stretches are one path."""
+    from matplotlib.patches import PathPatch  # noqa: PLC0415
+    from matplotlib.path import Path  # noqa: PLC0415
+
+    if not stretches:
+        return
+    vertices = [(x, y) for begin, end in stretches for x, y in ((begin, 0), (begin, 1), (end, 1), (end, 0), (begin, 0))]
+    path = Path(vertices, [Path.MOVETO, Path.LINETO, Path.LINETO, Path.LINETO, Path.CLOSEPOLY] * len(stretches))
+    axes.add_artist(PathPatch(path, facecolor=SHADE, linewidth=0, zorder=0, transform=axes.get_xaxis_transform()))
+
+
 def latency(series: Series) -> Draw:
     """Every request by when it was sent and how long its answer took, a lane a worker, fault windows shaded."""
 
@@ -311,8 +323,7 @@ def connections(series: Series) -> Draw:
         time_axis(upper, series.span, width)
         time_axis(rug, series.span, width)
         upper.tick_params(labelbottom=False)
-        for begin, end in shaded(series.faults, series.span):
-            upper.axvspan(begin, end, facecolor=SHADE, edgecolor="none", linewidth=0, zorder=0)
+        ground(upper, shaded(series.faults, series.span))
         bucket, rates = arrivals(series)
         edges = [index * bucket for index in range(len(rates["relay"]) + 1)]
         below = [0.0] * len(rates["relay"])

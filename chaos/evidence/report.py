@@ -10,7 +10,7 @@ from chaos.evidence.drawings import drawings
 from chaos.evidence.pages import TONES, VERDICT_TONES, page, when
 from chaos.evidence.redact import redact
 from chaos.evidence.schema import result_of
-from chaos.evidence.series import Series, collect
+from chaos.evidence.series import Series, Step, collect
 from chaos.evidence.streak import strip
 from chaos.gates import grouped
 from chaos.model import Finding, GateResult, Outcome
@@ -39,6 +39,17 @@ class GateView:
     reason: str
     prover: str
     was: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StepView:
+    """A row of the roll-out's table."""
+
+    weight: str
+    decision: str
+    tone: str
+    after: str
+    why: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +111,7 @@ def report(
         failures=[_failure(run, series, one, number) for number, one in enumerate(run.failures[:FULL], 1)],
         more_failures=run.failures[FULL:],
         streak=strip(series.hours),
-        steps=series.steps,
+        steps=[_step(run, one) for one in series.steps],
         drawings=drawings(run, series),
         unproven=_unproven(run),
         waived=[_gate(run, gate) for gate in run.of(Outcome.WAIVED)],
@@ -199,6 +210,14 @@ def _failure(run: Run, series: Series, one: Finding, number: int) -> Failure:
         more=max(0, len(one.examples) - EXAMPLES),
         rerun=one.rerun or f"chaos-gate run --only {one.check} --seed {run.seed}",
     )
+
+
+def _step(run: Run, step: Step) -> StepView:
+    """With the reason that the check gave, where the step itself holds none."""
+    found = next((one for one in run.findings if one.experiment == step.experiment), None)
+    tone = TONES[found.outcome] if found else {"promote": "pass", "pause": "fail"}.get(step.decision, "open")
+    why = step.why or (found.detail if found else "")
+    return StepView(f"{step.weight:g}", step.decision.upper(), tone, words.duration(step.lasted), why)
 
 
 def _unproven(run: Run) -> list[tuple[str, bool, list[GateView]]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from importlib.resources import files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from chaos.evidence import words
 from chaos.evidence.charts import short
@@ -38,6 +38,7 @@ GROUPS = (
 NAME = "scorecard"
 MOST_ROWS = 40  # gates that fit on the page
 MOST_NOTES = 6  # lines of a list
+STANDARDS: tuple[Literal["ua-1"] | None, ...] = ("ua-1", None)  # tried in this order
 BLANK = "\N{EN DASH}"
 
 
@@ -101,7 +102,12 @@ def blank(target: str, results: Sequence[GateResult], titles: Mapping[str, str],
     for gate in open_ones:
         by_prover[words.prover(gate.id)] = by_prover.get(words.prover(gate.id), 0) + 1
     lines = [f"{words.plural(count, 'gate')}: {who}" for who, count in by_prover.items() if who]
-    out = [f"{one.id}: {one.reason}" for one in results if one.outcome is Outcome.NOT_APPLICABLE]
+    reasons: dict[str, list[str]] = {}
+    for gate in results:
+        if gate.outcome is Outcome.NOT_APPLICABLE:
+            reasons.setdefault(gate.reason, []).append(gate.id)
+    out = [f"{why}: {', '.join(ids)}" for why, ids in reasons.items()]
+    notes = (("Settled by", tuple(lines[:MOST_NOTES])), ("Does not apply", _cut(out)))
     signed = tuple(f"{who}: ____________________   {BLANK} date: __________" for who in ("Engineering", "Security", "Operations"))
     return Card(
         verdict="TARGETS",
@@ -111,7 +117,7 @@ def blank(target: str, results: Sequence[GateResult], titles: Mapping[str, str],
         facts=(("Verdict", "GO / NO-GO / INCONCLUSIVE"), ("Streak", f"____ of {words.plural(48, 'green hour')} in a row"),
                ("Faults", "____ of ____ healed"), ("Attestation", "____")),
         groups=_groups(results, titles, template=True),
-        notes=(("Settled by", tuple(lines[:MOST_NOTES])), ("Does not apply", _cut(out)), ("Signed", signed)),
+        notes=(*((name, said) for name, said in notes if said), ("Signed", signed)),
         identity=f"template, chaos-gate {version}",
         template=True,
     )  # fmt: skip
@@ -182,22 +188,26 @@ def write(directory: Path, made: Card, *, name: str = NAME, secrets: Sequence[st
 
 
 def pdf(made: Card, *, secrets: Sequence[str] = ()) -> bytes:
-    """One page, A4 landscape, tagged for screen readers (PDF/UA-1); the same bytes for the same card."""
+    """One page, A4 landscape, tagged for screen readers; the same bytes for the same card.
+
+    It is PDF/UA-1 but where a text of the target's has characters that none of typst's own fonts has: then it is drawn all the same.
+    """
     import typst  # noqa: PLC0415  (a library of 60 MB, and only here)
 
-    hidden = tuple(secrets)
-    data = _cleaned(asdict(made), hidden)
+    data = json.dumps(_cleaned(asdict(made), tuple(secrets)))
     source = files("chaos.evidence").joinpath("templates/scorecard.typ").read_bytes()
-    made_pdf = typst.compile(
-        source,
-        format="pdf",
-        ignore_system_fonts=True,
-        font_paths=[],
-        sys_inputs={"card": json.dumps(data)},
-        pdf_standards=["ua-1"],
-    )
-    assert isinstance(made_pdf, bytes)
-    return made_pdf
+    for standard in STANDARDS:
+        try:
+            sheet = typst.compile(
+                source, format="pdf", ignore_system_fonts=True, font_paths=[], sys_inputs={"card": data}, pdf_standards=standard
+            )
+        except typst.TypstError:
+            if standard is None:
+                raise
+        else:
+            break
+    assert isinstance(sheet, bytes)
+    return sheet
 
 
 def _cleaned(value: object, secrets: Sequence[str]) -> object:

@@ -26,6 +26,8 @@ COLUMNS = 1000  # cells along the time axis
 DECADE = 30  # cells for each factor of ten of latency
 BUCKETS = 150  # of the rates
 FLOOR = 0.0005  # s: what is faster is drawn here
+CANARY = {"canary", "canary-drill"}  # families whose histories are steps of a roll-out
+MOST_STEPS = 60
 TIMED = (Kind.READ, Kind.WRITE)
 
 Point = tuple[float, float]
@@ -49,13 +51,13 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One decision of a roll-out: what share the candidate had (per cent), what was decided, how long after its start, and why."""
+    """One step of a roll-out: the candidate's share (per cent), what was decided, after how many seconds, and why ('': not told)."""
 
-    weight: str
+    experiment: str
+    weight: float
     decision: str
-    after: str
+    lasted: float
     why: str
-    tone: str
 
 
 @dataclass(slots=True)
@@ -123,6 +125,8 @@ def collect(
         for one in history.operations:
             _count(series, lane, one, started, bounds)
         series.long.take(history.intervals, history.gauges)
+        if history.facts.get("family") in CANARY and "decision" in history.facts and len(series.steps) < MOST_STEPS:
+            series.steps.append(_step(history, clean))
         if "replicas" in history.facts:
             series.histories.append(history)
         for connection in history.connections:
@@ -133,6 +137,16 @@ def collect(
         lane.faults = [_numbered(one, numbers[id(one)]) for one in sorted(lane.faults, key=lambda one: one.start)]
     series.lanes = dict(sorted(series.lanes.items(), key=lambda item: (len(item[0]), item[0])))
     return series
+
+
+def _step(history: History, clean: Callable[[str], str]) -> Step:
+    facts = history.facts
+    try:
+        weight = min(100.0, max(0.0, float(facts.get("weight", ""))))
+    except ValueError:
+        weight = 0.0
+    decision, why = clean(facts["decision"]), clean(facts.get("why", ""))
+    return Step(history.experiment, weight, decision, max(0.0, history.finished - history.started), why)
 
 
 def _numbered(fault: Fault, number: int) -> Fault:

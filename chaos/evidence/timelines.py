@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from chaos.evidence.charts import GOOD, HOSTILE, LIMIT, REFUSED, SHADE, SILENT, Draw, Stretch, dots, shaded, short, time_axis
+from chaos.evidence.charts import GOOD, HOSTILE, LIMIT, REFUSED, SILENT, Draw, Stretch, dots, ground, shaded, short, time_axis
 from chaos.evidence.words import duration
 
 if TYPE_CHECKING:
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
     from chaos.evidence.series import Series
 
 LEFT, RIGHT = 0.62, 0.1  # inches beside the axes
-STRATA = (("steady", SILENT), ("dropped", HOSTILE), ("fault", REFUSED))
+STRATA = (
+    ("while nothing was broken", (("steady", SILENT), ("dropped", HOSTILE))),
+    ("while something was", (("fault", REFUSED),)),
+)
 DASHES = {"": "-", "baseline": (0, (5, 2)), "candidate": "-"}
 
 
@@ -37,8 +40,7 @@ def _ground(axes: Axes, span: float, width: float, stretches: Sequence[Stretch])
     """The time axis, its grid, and what was broken behind it."""
     time_axis(axes, span, width)
     axes.grid(visible=True, axis="y")
-    for begin, end in stretches:
-        axes.axvspan(begin, end, facecolor=SHADE, edgecolor="none", linewidth=0, zorder=0)
+    ground(axes, stretches)
 
 
 def _seconds_axis(axes: Axes) -> None:
@@ -113,13 +115,15 @@ def latency(long: Long, stretches: Sequence[Stretch], limits: Sequence[tuple[flo
         for release in sorted(long.releases):
             found = long.quantiles(release)
             style = DASHES.get(release, ":")
-            for index, color in enumerate((GOOD, REFUSED, SILENT)):
+            for index, (name, color) in enumerate((("P50", GOOD), ("P95", REFUSED), ("P99", SILENT))):
                 points = [(at + half, quantiles[index]) for at, quantiles in found]
                 values += [y for _, y in points]
                 axes.plot(
-                    [x for x, _ in points], [y for _, y in points], color=color, linewidth=1.3, linestyle=style, marker="o",
-                    markersize=2.2, markeredgewidth=0,
+                    [x for x, _ in points], [y for _, y in points], color=color, linewidth=1.4, linestyle=style,
+                    marker="" if len(points) > 2 else "o", markersize=3,
                 )  # fmt: skip
+                if points:  # a line is known by its name, not by its colour alone
+                    axes.text(points[0][0], points[0][1] * 1.05, name, fontsize="x-small", va="bottom")
         _limits(axes, limits)
         axes.set_ylim(min([*values, 1.0]) * 0.6, max([*values, 0.001]) * 1.9)
         return {}
@@ -128,26 +132,28 @@ def latency(long: Long, stretches: Sequence[Stretch], limits: Sequence[tuple[flo
 
 
 def failures(long: Long, stretches: Sequence[Stretch]) -> Draw:
-    """The share of requests that came to no good, a bar a stretch: outside fault windows, never sent, within them."""
+    """The share of requests that came to no good, a bar a stretch; apart, for their scales: outside fault windows, and within."""
 
     def draw(figure: Figure, width: float) -> dict[str, str]:
         from matplotlib.ticker import FuncFormatter, MaxNLocator  # noqa: PLC0415
 
-        [axes] = _canvas(figure, width, tall=1.5)
-        _ground(axes, long.span, width, stretches)
-        highest = 0.0
-        for at, held in long.asked.items():
-            low, begin = 0.0, at - long.first
-            for stratum, color in STRATA:
-                share = held.bad[stratum] / held.planned if held.planned else 0.0
-                if share:
-                    end = min(begin + long.asked.width, long.span)
-                    axes.fill_between([begin, end], low, low + share, color=color, linewidth=0, alpha=0.85)
-                low += share
-            highest = max(highest, low)
-        axes.set_ylim(0, highest * 1.2 or 0.001)
-        axes.yaxis.set_major_locator(MaxNLocator(4))
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * 100:.3g} %"))
+        step = long.asked.width
+        held = {round((at - long.first) / step): one for at, one in long.asked.items()}
+        edges = [min(number * step, long.span) for number in range(max(held) + 2)]
+        for axes, (title, strata) in zip(_canvas(figure, width, tall=1.05, rows=len(STRATA)), STRATA, strict=True):
+            _ground(axes, long.span, width, stretches)
+            below = [0.0] * (len(edges) - 1)
+            for stratum, color in strata:
+                shares = (
+                    one.bad[stratum] / one.planned if one and one.planned else 0.0 for one in map(held.get, range(len(below)))
+                )
+                above = [low + share for low, share in zip(below, shares, strict=True)]
+                axes.stairs(above, edges, baseline=below, fill=True, facecolor=color, alpha=0.85, linewidth=0)
+                below = above
+            axes.set_ylim(0, max(below) * 1.35 or 0.001)
+            axes.yaxis.set_major_locator(MaxNLocator(3))
+            axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value * 100:.3g} %"))
+            axes.text(0.004, 0.95, title, transform=axes.transAxes, va="top", fontsize="small")
         return {}
 
     return draw
@@ -166,7 +172,7 @@ def gauges(chosen: Sequence[tuple[str, Bins[Level]]], long: Long, stretches: Seq
             times = [at for at, _ in found]
             axes.fill_between(times, [held.low for _, held in found], [held.high for _, held in found], color=GOOD, alpha=0.25,
                               linewidth=0)  # fmt: skip
-            axes.plot(times, [held.mean for _, held in found], color=GOOD, linewidth=1.2, marker="o", markersize=1.8)
+            axes.plot(times, [held.mean for _, held in found], color=GOOD, linewidth=1.2)
             low, high = min(held.low for _, held in found), max(held.high for _, held in found)
             room = (high - low) or abs(high) * 0.1 or 1.0
             axes.set_ylim(min(low, max(0.0, low - room * 0.15)), high + room * 0.6)

@@ -11,10 +11,11 @@ from itertools import pairwise
 
 import pytest
 
-from chaos.evidence import charts, report, schema, series
+from chaos.evidence import binned, charts, report, schema, series, streak
 from chaos.evidence.store import Store
+from chaos.hours import Colour, Judged
 from chaos.model import Connection, Finding, History, Kind, Operation, Outcome, Verdict, Window
-from tests.unit import evidence_sample
+from tests.unit import evidence_sample, soak_sample
 from tests.unit.evidence_sample import SECRET, START
 
 VOID = {"meta", "br", "link", "img", "hr", "input"}
@@ -314,3 +315,114 @@ def test_a_finding_of_a_gate_that_no_file_knows():
     said = Page(report.report(replace(evidence_sample.run(), findings=(finding,)))).said
     assert "team.own" in said
     assert "chaos-gate run --only own --seed 81723" in said
+
+
+# -- long runs -----------------------------------------------------------------------------------------------------------------------
+
+
+def soak_page(hours):
+    recorded = [("soak", history) for history in soak_sample.minutes(hours)]
+    run = replace(evidence_sample.run("go"), finished=START + hours * 3600, recordings=lambda: recorded)
+    begun = time.process_time()
+    read = report.read(run)
+    read.hours = tuple(
+        Judged(number, Colour.RED if number == 7 else Colour.GREEN, "rel.p95: too slow") for number in range(hours)
+    )
+    page = report.report(run, series=read)
+    return page, read, time.process_time() - begun
+
+
+def test_three_days_are_a_page_made_in_seconds():
+    page, read, spent = soak_page(72)
+    assert spent < 20  # seconds of one core that others share; 3.7 measured alone
+    assert len(page) < 1_500_000
+    said = Page(page).said
+    asked = sum(one[2] for one in soak_sample.SAMPLES) * 72 * 60
+    assert f"of {asked:,} requests that were due came to no good" in said
+    assert "by stretches of 1 hour" in said
+    assert "target.memory 192 MiB at first" in said
+    assert "64 green hours in a row (48 are wanted)" in said
+    assert "Hour 7 RED rel.p95: too slow" in said
+    assert "could not be drawn" not in said
+    assert len(read.long.asked) <= binned.MOST
+    assert all(len(bins) <= binned.MOST for bins in read.long.gauges.values())
+    quantiles = read.long.quantiles("")
+    assert len(quantiles) == 72
+    assert all(0.009 < half < 0.013 < slow < 0.04 for _, (half, slow, _) in quantiles)
+
+
+def test_a_long_run_draws_no_more_than_a_short_one():
+    short, long = soak_page(9)[0], soak_page(36)[0]
+    assert len(long) < len(short) * 1.5
+    assert len(Page(long).all("svg")) == len(Page(short).all("svg"))
+
+
+def test_stretches_hold_all_whatever_the_order_and_however_many():
+    moments = [START + offset for offset in (0, 5e5, -3e4, 1, 7, 4e6, 4e6 + 1, 2e6)]
+    bins = binned.Bins(binned.Level)
+    for number, moment in enumerate(moments):
+        bins.at(moment).add(binned.Level(number, number, number, 1))
+        assert len(bins) <= binned.MOST
+    held = [one for _, one in bins.items()]
+    assert sum(one.count for one in held) == len(moments)
+    assert sum(one.total for one in held) == sum(range(len(moments)))
+    begins = [begin for begin, _ in bins.items()]
+    assert all(any(begin <= moment < begin + bins.width for moment in moments) for begin in begins)
+
+
+def test_where_something_was_broken_is_shaded_and_bounded():
+    def fault(start, end):
+        return series.Fault(1, "w", start, end, "f", "t", "s", took=True, recovered=None, healed=True)
+
+    assert charts.shaded([], 100.0) == []
+    [(begin, end)] = charts.shaded([fault(10, 20), fault(15, 30)], 100.0)
+    assert begin == pytest.approx(10, abs=0.5)
+    assert end == pytest.approx(30, abs=0.5)
+    assert len(charts.shaded([fault(n, n + 0.1) for n in range(0, 100_000, 3)], 100_000.0)) <= charts.SPANS
+    assert charts.shaded([fault(50, 60)], 100.0, offset=200.0) == []
+    [(begin, _)] = charts.shaded([fault(50, 60)], 100.0, offset=40.0)
+    assert begin == pytest.approx(10, abs=0.5)
+    assert charts.shaded([fault(150, 160)], 100.0) == []
+
+
+def test_an_hour_that_nobody_looked_at_is_in_the_strip():
+    made = streak.strip([Judged(0, Colour.GREEN), Judged(3, Colour.GREEN)])
+    assert [(one.number, one.word) for one in made.cells] == [(0, "GREEN"), (1, "GREY"), (2, "GREY"), (3, "GREEN")]
+    assert made.reasons[0].why == "was not looked at"
+    assert streak.strip([]) is None
+    many = streak.strip([Judged(number, Colour.GREY, "why") for number in range(400)])
+    assert len(many.cells) == streak.MOST_HOURS
+    assert many.more == 400 - streak.MOST_REASONS
+    assert "Of 400 hours" in many.said
+
+
+def test_a_roll_out_is_told_step_by_step():
+    def step(weight, decision, **facts):
+        facts |= {"family": "canary", "weight": weight, "decision": decision}
+        return "canary", History(experiment=f"canary.{weight}", started=START, finished=START + 300, facts=facts)
+
+    recorded = [step("5", "promote"), step("25", "pause", why="5xx: e-process 140"), step('x"><b>', "hold")]
+    finding = Finding(check="canary", gate="roll.canary", outcome=Outcome.PASS, detail="proven at 5 %", experiment="canary.5")
+    run = replace(evidence_sample.run("clear"), findings=(finding,), recordings=lambda: recorded)
+    page = report.report(run)
+    said = Page(page).said
+    assert "5 % PROMOTE 5 min proven at 5 %" in said
+    assert "25 % PAUSE 5 min 5xx: e-process 140" in said
+    assert "0 % HOLD" in said
+    assert "<b>" not in page.replace("<b>", "", 5) or '"><b>' not in page
+
+
+def test_what_became_of_each_gate_since_the_last_run():
+    before = schema.evidence_of(evidence_sample.run("clear"))
+    parsed = Page(report.report(evidence_sample.run(), before=before))
+    assert "was PASS" in parsed.said
+    assert "as before" in parsed.said
+    assert "as before" not in Page(report.report(evidence_sample.run())).said
+    gate = evidence_sample.run().gates[0]
+    assert report._was(replace(gate, measured=3.0, n=5), replace(gate, measured=1.0, n=5)) == "was 1"
+    assert report._was(gate, None) == "new"
+
+
+def test_what_would_settle_a_gate_is_told_with_the_line_that_tries_again():
+    run = replace(evidence_sample.run(), verdict=Verdict.INCONCLUSIVE)
+    assert "chaos-gate run --only network.cut.pooled --seed 81723" in Page(report.report(run)).said
