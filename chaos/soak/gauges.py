@@ -61,7 +61,7 @@ class Gauges:
         return tuple(Gauge(at=at, name=name, value=value) for name, value in found.items())
 
     def _busy(self) -> float:
-        """Share of the machine's CPU time in use, in the busier of this stretch and the last: what is kept with it began in that one."""
+        """Share of the machine's CPU time in use, in the busier of this stretch and the last, which what is kept may come from."""
         before, self._used = self._used, psutil.cpu_percent() / 100
         return max(before, self._used)
 
