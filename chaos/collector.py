@@ -323,7 +323,7 @@ class Collector:
         self._close_chain()
         store = merge(self.directory)
         run = self._run()
-        bundle.write(self.directory, run, store, secrets=self.secrets)
+        bundle.write(self.directory, run, store, secrets=self.secrets, limits=self.limits)
         store.close()
         if self.fixed:
             attestation.seal(self.directory, attestation.key())

@@ -16,5 +16,6 @@ COMMANDS = (
     "shadow",
     "soak",
     "soc2",
+    "summary",
     "verify",
 )

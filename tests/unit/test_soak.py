@@ -294,6 +294,7 @@ def test_interrupted_it_concludes_and_can_go_on(tmp_path):
         (("--compress", "--model", "helthy"), "--model: unknown model 'helthy'"),
         (("--resume", "nowhere"), "no soak to go on with"),
         (("--functional", "nowhere"), "nowhere: there is no evidence here"),
+        (("--baseline", "nowhere"), "nowhere: there is no evidence here"),
         (("--status", "here"), "--status: 'here' is no HOST:PORT"),
     ],
 )
