@@ -86,7 +86,8 @@ def _gather(record: Record, seen: Seen) -> None:
         return
     seen.heard[history["experiment"]] += 1
     seen.controls.append((history["experiment"], history["control"]))
-    for window in record.tables["window"]:
+    minute = record.facts.get("family") == "soak"  # which repeats the windows of faults that have a history of their own
+    for window in () if minute else record.tables["window"]:
         effect = parsed(window["effect"]) or {}
         seen.faults.append(
             {
