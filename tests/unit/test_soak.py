@@ -1,5 +1,6 @@
 """The conductor of a soak: plan, clock, minutes, sampled writes, the modelled service, resume after kill -9, and what people see."""
 
+import io
 import json
 import os
 import random
@@ -35,6 +36,7 @@ from chaos.soak.status import Page, as_json, html, metrics
 from chaos.soak.tally import intervals
 from chaos.soak.view import Snapshot
 from chaos.soak.writes import judged
+from chaos.terminal import Screen
 
 CONFIG = load(config_path(None))
 KILLS = 20 if os.environ.get("CHAOS_DETECTION") == "all" else 3
@@ -367,6 +369,14 @@ def test_only_a_whole_fresh_run_of_the_same_target_stands_for_a_round(tmp_path, 
 
 
 # -- what people see --------------------------------------------------------------------------------------------------------------
+
+def test_in_ci_a_long_run_says_how_it_stands_once_an_hour():
+    out = io.StringIO()
+    screen = Screen(out, live=False)
+    for minute in range(180):
+        screen.going("soak", f"hour {minute // 60}", 3600.0, mark=str(minute // 60))
+    assert out.getvalue().splitlines() == [f"soak          hour {hour} \N{MIDDLE DOT} 60 min left" for hour in range(3)]
+
 
 SOME = Snapshot(
     target="orders <b>",
