@@ -370,6 +370,7 @@ def test_only_a_whole_fresh_run_of_the_same_target_stands_for_a_round(tmp_path, 
 
 # -- what people see --------------------------------------------------------------------------------------------------------------
 
+
 def test_in_ci_a_long_run_says_how_it_stands_once_an_hour():
     out = io.StringIO()
     screen = Screen(out, live=False)
