@@ -18,6 +18,7 @@ from chaos.gates import judge, verdict
 from chaos.gates import load as load_gates
 from chaos.model import EXIT_CODES, Finding, Outcome
 from chaos.session import config_path, limits_for
+from chaos.soak.rounds import ROUND
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -42,8 +43,8 @@ def recheck(directory: Path, given: str | None, *, as_json: bool) -> int:
         findings += judge_history(history, limits)
     findings += account.findings()
     seen = {one.check for one in findings}
-    # What has no history of its own (not applicable, crashed, never heard of) stands as it was recorded.
-    findings += [one for one in recorded.findings if one.check not in seen]
+    # What has no history here (not applicable, crashed, never heard of, a round of a soak) stands as it was recorded.
+    findings += [one for one in recorded.findings if one.check not in seen or one.experiment.startswith(ROUND)]
     absent = {gate.id: gate.reason for gate in recorded.gates if gate.outcome is Outcome.NOT_APPLICABLE}
     results = judge(findings, gates, absent=absent, waivers=dict(config.waivers))
     chosen = frozenset(recorded.selected) or selected_gates(tuple(recorded.only.split()))

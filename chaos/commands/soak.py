@@ -30,7 +30,7 @@ from chaos.commands.options import config_option
     metavar="NAME",
     help="with --compress: a modelled service, no real one (healthy, bad-hour, ...)",
 )
-@click.option("--workers", type=click.IntRange(1, 1000), help="senders on other machines, by Locust")
+@click.option("--workers", type=click.IntRange(1, 1000), help="so many workers of Locust send, instead of one sender")
 @click.option(
     "--status", metavar="HOST:PORT", help="serve a status page, /status.json and /metrics there (127.0.0.1:0 picks a port)"
 )

@@ -97,7 +97,7 @@ class Conductor:
         campaign = self.keeping.campaign
         self._session = campaign.rig.driver.session
         directory = campaign.run_dir / "load"
-        return load.made(load.orders(self.keeping.plan, campaign), campaign, directory)
+        return load.made(load.orders(self.keeping.plan, campaign), campaign, directory, workers=self.keeping.plan.workers)
 
     def _end(self) -> None:
         """The load, the round that is on, and the last minute, as far as it came."""

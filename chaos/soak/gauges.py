@@ -42,9 +42,11 @@ class Gauges:
     seen: Seen = field(default_factory=Seen)
     _until: float = field(default_factory=now)
     _ends: float = 0.0
+    _used: float = 0.0
     _looked: float = float("-inf")
 
     def __post_init__(self) -> None:
+        psutil.cpu_percent()  # from here on
         self.writes = Sampled(self.rig.driver, self.rig.once, self.rig.seed)
 
     def take(self, acknowledged: Iterable[Operation]) -> tuple[Gauge, ...]:
@@ -53,9 +55,15 @@ class Gauges:
         self.seen = self.writes.look(acknowledged)
         if self.seen.checked:
             found |= {f"writes.{name}": float(getattr(self.seen, name)) for name in ("checked", "lost", "doubled")}
+        found["machine.busy"] = self._busy()
         found["runner.memory"] = float(psutil.Process().memory_info().rss)
         at = now()
         return tuple(Gauge(at=at, name=name, value=value) for name, value in found.items())
+
+    def _busy(self) -> float:
+        """Share of the machine's CPU time in use, in the busier of this stretch and the last, which what is kept may come from."""
+        before, self._used = self._used, psutil.cpu_percent() / 100
+        return max(before, self._used)
 
     def _process(self) -> dict[str, float]:
         """Of the target and everything that it has started, where it is a process here."""

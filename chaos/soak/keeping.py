@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,7 @@ class Keeping:
     def minute(self, minute: Minute) -> None:
         """One minute, whole or not at all."""
         history = minute.history(self.plan)
+        gc.collect()  # histograms hang together in cycles, and Python would leave days of them for later
         self.campaign.record(history, judge(history, self.campaign.collector.limits))
         self.seen(history)
 

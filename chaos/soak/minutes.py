@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from chaos.evidence.store import SEGMENTS, Store
+from chaos.errors import UsageError
+from chaos.evidence.store import SEGMENTS, STORE, Store
 from chaos.histogram import merged
 from chaos.model import History
 from chaos.soak.plan import MINUTE
@@ -126,6 +127,22 @@ def left_off(directory: Path, name: str, feed: Callable[[History], None]) -> Lef
         left.findings = tuple(store.findings())
         left.done = frozenset(phases) | {one.experiment.partition(":")[0] for one in left.findings}
     return left
+
+
+def minutes_of(directory: Path) -> Store:
+    """The evidence of a recorded run. UsageError when it holds no minute of a soak, nor another long run's."""
+    path = directory / STORE
+    if not path.is_file():
+        raise UsageError("there is no evidence here", remedy="name the directory of a recorded soak", where=str(directory))
+    store = Store(path)
+    if not any(history.intervals for history in store.histories()):
+        store.close()
+        raise UsageError(
+            "this run recorded no load that another one could be compared with",
+            remedy="name the directory of a soak",
+            where=str(directory),
+        )
+    return store
 
 
 class Judging(Protocol):

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from chaos.processes import Process
     from chaos.soak.plan import Round
 
+ROUND = "round "  # how the `experiment` of a finding begins that a round made: its recordings are in the round's own evidence
 OLDEST = 48.0  # hours that an earlier run may lie back
 ENDING = 45.0  # s for a round to heal and stop
 WHOLE = {0, 1, 3}  # exit codes of a run that came to its end: GO or CLEAR, NO-GO, INCONCLUSIVE
@@ -99,7 +100,7 @@ def findings(directory: Path, planned: Round) -> tuple[Finding, ...]:
 
 def name(planned: Round) -> str:
     """By which a round is known: the beginning of its findings' `experiment`."""
-    return f"round {planned.number}"
+    return f"{ROUND}{planned.number}"
 
 
 def taken(directory: Path, config: Config, *, profile: str) -> Run:

@@ -46,7 +46,7 @@ def distributed() -> None:
     if find_spec("locust") is None:
         raise UsageError(
             "more than one sender needs Locust, which is not installed",
-            remedy="pip install 'chaos-gate[distributed]'",
+            remedy="pip install 'chaos-gate[locust]'",
             where="--workers",
         )
 
@@ -68,8 +68,12 @@ def orders(plan: Plan, campaign: Campaign) -> LoadPlan:
     )
 
 
-def made(what: LoadPlan, campaign: Campaign, directory: Path) -> Sender:
-    """One sender on this machine, not started."""
+def made(what: LoadPlan, campaign: Campaign, directory: Path, *, workers: int) -> Sender:
+    """One sender on this machine, or as many of Locust's workers as were asked for; not started."""
     from chaos.traffic.load import Load  # noqa: PLC0415
 
-    return Load(what, reaper=campaign.rig.reaper, directory=directory)
+    if not workers:
+        return Load(what, reaper=campaign.rig.reaper, directory=directory)
+    from chaos.traffic.load.distributed import Distributed  # noqa: PLC0415  (seldom asked for)
+
+    return Distributed(what, workers=workers, reaper=campaign.rig.reaper, directory=directory, config=campaign.config)

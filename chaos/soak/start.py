@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 from dataclasses import dataclass, replace
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chaos import campaign as campaigns
+from chaos.checks.longrun import recorded
 from chaos.collector import Request
 from chaos.config import load
 from chaos.errors import UsageError
@@ -22,7 +24,7 @@ from chaos.soak.clock import Clock
 from chaos.soak.conduct import Conductor
 from chaos.soak.judging import judging
 from chaos.soak.keeping import LAST, Keeping
-from chaos.soak.minutes import FINISHED, STARTED, Left, finished, left_off
+from chaos.soak.minutes import FINISHED, STARTED, Left, finished, left_off, minutes_of
 from chaos.soak.modelled import RATE, Modelled, functional, known
 from chaos.soak.plan import MINUTE, Plan
 from chaos.soak.status import Page
@@ -78,6 +80,8 @@ def _new(asked: Asked) -> Request:
 
         distributed()
     profile = "soak" if asked.hours >= planning.FULL else "smoke"
+    if asked.baseline:
+        minutes_of(Path(asked.baseline)).close()
     if asked.functional:
         rounds.taken(Path(asked.functional), config, profile=profile)
     if asked.baseline:
@@ -165,8 +169,11 @@ def _work(campaign: Campaign, *, asked: Asked, plan: Plan | None, page: Page) ->
     view = View(plan=plan, collector=collector, judging=account, screen=campaign.screen)
     keeping = Keeping(campaign, plan, account, view)
     page.shows(view)
+    gc.collect()
+    gc.freeze()  # what is here now stays: each minute looks at what is new only
     try:
         if not left.started:
+            _compare(campaign, keeping, plan)
             keeping.phase(STARTED, plan.started)
             if plan.baseline:
                 keeping.compare(Path(plan.baseline))
@@ -202,6 +209,16 @@ def _first(campaign: Campaign, plan: Plan, left: Left) -> None:
         return  # a night run takes its time: it goes beside the load
     campaign.add(found)
     left.done |= {rounds.name(planned)}
+
+
+def _compare(campaign: Campaign, keeping: Keeping, plan: Plan) -> None:
+    """The recorded run of `--baseline`, as one history of this one: a recheck needs nothing else."""
+    if plan.baseline:
+        with minutes_of(Path(plan.baseline)) as store:
+            history = recorded(store.histories(), before=plan.started)
+        campaign.record(history)
+        keeping.seen(history)
+        campaign.collector.notes.append(f"compared with the recorded run {plan.baseline}")
 
 
 def _clock(campaign: Campaign, plan: Plan, left: Left) -> Clock:

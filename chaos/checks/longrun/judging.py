@@ -9,7 +9,7 @@ from chaos.checks.longrun import delta, oddities
 from chaos.checks.longrun.trends import FEWEST, SIZES
 from chaos.hours import WANTED, Colour
 from chaos.model import Finding, Outcome
-from chaos.statistics import judge_rate, lower
+from chaos.statistics import judge_rate, lower, needed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -160,12 +160,14 @@ def _hosts(account: Account) -> Iterator[Finding]:
         )
     if rate := account.rates.get(REFUSED):
         deff = rate.deff
+        # A sample too small to prove anything, with no bad one in it, is no reason to doubt what the other classes of input prove.
+        few = not rate.bad and rate.n < needed(account.limits.rates[REFUSED])
         yield Finding(
             check="hosts.400",
             gate=REFUSED,
             outcome=_outcome(rate, account.limits.rates[REFUSED], deff),
-            detail=f"{rate.n - rate.bad:,} of {rate.n:,} refusals of unknown hosts were 400",
-            n=rate.n,
+            detail=f"{rate.n - rate.bad:,} of {rate.n:,} refusals of unknown hosts were 400{', too few to count' if few else ''}",
+            n=0 if few else rate.n,
             bad=rate.bad,
             deff=deff,
             seconds=rate.seconds,
