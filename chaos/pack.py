@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chaos.errors import UsageError
-from chaos.evidence import bundle, schema
+from chaos.evidence import bundle, schema, words
 from chaos.evidence.disk import write_text, written
 from chaos.evidence.pages import VERDICT_TONES, page
 from chaos.evidence.redact import redact
-from chaos.model import Verdict
+from chaos.model import Outcome, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,14 +33,16 @@ INCOMPLETE = 3
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """`files` of the evidence directory, or a command of ours: {evidence}, {pack}, and {config} ('-c FILE', where one was given).
+    """`files` of the evidence directory; or what the checks of a `gate` said; or a `command` of ours.
 
-    `output`: the file of the pack that keeps what the command said. `shown`: what the index points to.
+    In a command stand {evidence}, {pack}, and {config} ('-c FILE', where one was given). `output` is the file of the pack that keeps
+    what the checks, or the command, said; `shown` what else the index points to.
     """
 
     title: str
     what: str
     files: tuple[str, ...] = ()
+    gate: str = ""
     command: tuple[str, ...] = ()
     output: str = ""
     shown: tuple[str, ...] = ()
@@ -96,7 +98,7 @@ def pack(evidence: Path, output: Path | None, config: Path | None, parts: Sequen
         place.parent.mkdir(parents=True, exist_ok=True)
         room = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
         try:
-            made = [_listed(_make(part, source, room, config), room) for part in parts]
+            made = [_listed(_make(part, source, room, config, read), room) for part in parts]
             write_text(room / INDEX, _index(read, source, made))
             write_text(room / SUMS, "".join(_sums(room)))
             room.chmod(0o755)
@@ -119,7 +121,9 @@ def _mine(place: Path, source: Path) -> None:
         raise UsageError("this place holds something else than a pack", remedy="name another one with -o", where=str(place))
 
 
-def _make(part: Part, source: Path, room: Path, config: Path | None) -> Made:
+def _make(part: Part, source: Path, room: Path, config: Path | None, read: schema.Evidence) -> Made:
+    if part.gate:
+        return _said(part, room, read)
     if part.command:
         return _run(part, source, room, config)
     missing = [name for name in part.files if not (source / name).is_file()]
@@ -128,6 +132,20 @@ def _make(part: Part, source: Path, room: Path, config: Path | None) -> Made:
             shutil.copyfile(source / name, room / name)
     there = tuple(name for name in part.files if name not in missing)
     return Made(part, there, f"the run left no {', '.join(missing)}" if missing else "")
+
+
+def _said(part: Part, room: Path, read: schema.Evidence) -> Made:
+    """What the checks of a gate said in this run. A gate that failed, or was not looked into, is no part of a whole pack."""
+    gate = next((one for one in read.gates if one.id == part.gate), None)
+    checks = [one for one in read.checks if one.gate == part.gate]
+    if gate is None or not checks:
+        return Made(part, (), f"this run did not look into {part.gate}")
+    verdict = words.LABELS[Outcome(gate.verdict)]
+    lines = [f"{part.gate}: {verdict}, {gate.reason}", *(f"  {one.outcome:<14}{one.id}: {one.detail}" for one in checks)]
+    write_text(room / part.output, "\n".join(lines) + "\n")
+    return Made(
+        part, (part.output,), "" if gate.verdict in {"pass", "waived"} else f"{part.gate}: {verdict}, {gate.reason}"[:300]
+    )
 
 
 def _run(part: Part, source: Path, room: Path, config: Path | None) -> Made:
