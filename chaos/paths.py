@@ -27,6 +27,10 @@ class DatabasePath:
         """The target's connections since then; our own probes name themselves in their SNI."""
         return tuple(one for one in self.wire.connections(since) if one.sni != PROBE_NAME)
 
+    def forget(self, before: float) -> None:
+        """Drop the records of connections that had ended by then."""
+        self.wire.forget(before)
+
     def sever(self) -> int:
         """Close the target's established connections; how many there were."""
         return self.wire.sever()
@@ -47,6 +51,10 @@ class SharedPath(DatabasePath):
         """None that could be seen from here."""
         del since
         return ()
+
+    def forget(self, before: float) -> None:
+        """There are none."""
+        del before
 
     def sever(self) -> int:
         """A proxy that is disabled closes all its connections, whoever's they are; how many is not told."""

@@ -30,19 +30,23 @@ if TYPE_CHECKING:
 OWN = "only what this run starts: a PostgreSQL, a Toxiproxy and instances of the target of its own"
 
 
-def write(directory: Path, cases: Iterable[Case], *, seed: int, profile: str) -> None:
+def write(directory: Path, cases: Iterable[Case], *, seed: int, profile: str) -> list[tuple[str, int]]:
     """schedule.json: what this run is going to do, in order, before it does any of it; overlapping faults step by step.
 
-    With the seed it is all that is drawn, so that nobody can say afterwards that a run stopped where it looked best.
+    With the seed it is all that is drawn, so that nobody can say afterwards that a run stopped where it looked best. Returns each
+    experiment, with how often it will be run.
     """
+    chosen = list(cases)
+    planned = [(case.id, 1 if case.family in ONCE or case.reason else REPEATS[profile]) for case in chosen]
     drawn = [
-        {"experiment": case.id, "times": 1 if case.family in ONCE or case.reason else REPEATS[profile]}
+        {"experiment": case.id, "times": times}
         | ({"schedule": schedule.spelt(schedule.of(case.what, seed))} if case.family == "schedule" else {})
-        for case in cases
+        for case, (_, times) in zip(chosen, planned, strict=True)
     ]
     (directory / "schedule.json").write_text(
         json.dumps({"seed": seed, "profile": profile, "experiments": drawn}, indent=1) + "\n", encoding="utf-8"
     )
+    return planned
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from chaos import __version__
+from chaos import __version__, attestation
 from chaos.checks import judge as judge_history
 from chaos.checks.longrun import Account
 from chaos.collector import absent, selected_gates
@@ -45,7 +45,8 @@ def recheck(directory: Path, given: str | None, *, as_json: bool) -> int:
     findings += [one for one in recorded.findings if one.check not in seen]
     absent = {gate.id: gate.reason for gate in recorded.gates if gate.outcome is Outcome.NOT_APPLICABLE}
     results = judge(findings, gates, absent=absent, waivers=dict(config.waivers))
-    last = verdict(results, gates, profile=recorded.profile, selected=selected_gates(tuple(recorded.only.split())))
+    chosen = frozenset(recorded.selected) or selected_gates(tuple(recorded.only.split()))
+    last = verdict(results, gates, profile=recorded.profile, selected=chosen)
     run = replace(recorded, gates=results, findings=tuple(findings), verdict=last)
     if as_json:
         sys.stdout.write(run_json(run) + "\n")
@@ -71,6 +72,8 @@ def rewrite(directory: Path) -> tuple[Path, ...]:
     """Report, scorecard, JUnit and evidence.json again from the store; the paths of what people read. `latest` stays as it is."""
     store = _store(directory)
     bundle.write(directory, store.run(), store, latest=False)
+    store.close()
+    attestation.reseal(directory)
     return directory / bundle.REPORT, directory / "scorecard.pdf", directory / "scorecard.html"
 
 

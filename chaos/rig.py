@@ -267,18 +267,30 @@ class Rig:
         }
 
     def second_instance(
-        self, name: str, *, values: Mapping[str, str] | None = None, path: DatabasePath | None = None
+        self,
+        name: str,
+        *,
+        values: Mapping[str, str] | None = None,
+        path: DatabasePath | None = None,
+        env: Mapping[str, str] | None = None,
+        release: Target | None = None,
     ) -> CommandTarget:
-        """Another instance of the target, not started, on the twin path; `values` replace placeholders (a wrong CA file)."""
-        return self._instance(path or self.start_path, name, values=values)
+        """Another instance of the target, not started, on the twin path.
 
-    def candidate(self) -> CommandTarget:
-        """[target.candidate], not started, on the target's own path and database: baseline and candidate side by side.
+        `values` replace placeholders (a wrong CA file), `env` goes on top of the release's own (a flag).
+        """
+        if env:
+            own = release or self.config.target
+            release = own.model_copy(update={"env": {**own.env, **env}})
+        return self._instance(path or self.start_path, name, values=values, release=release)
+
+    def candidate(self, path: DatabasePath | None = None) -> CommandTarget:
+        """[target.candidate], not started, on the target's own path (or another) and its database: side by side.
 
         Its `setup` is run where it differs from the target's own: a release that brings a migration. Raises UsageError without one.
         """
         release = candidate_of(self.config.target)
-        made = self._instance(self.path, "candidate", release=release)
+        made = self._instance(path or self.path, "candidate", release=release)
         if release.setup != self.config.target.setup:
             made.prepare_database()
         return made

@@ -51,7 +51,8 @@ def execute(request: Request, *, workers: int | None, as_json: bool) -> int:
     collector.workers = _workers(collector, workers)
 
     def work() -> None:
-        plan.write(collector.directory, _selected(request), seed=collector.seed, profile=request.profile)
+        planned = plan.write(collector.directory, _selected(request), seed=collector.seed, profile=request.profile)
+        collector.fix(planned)
         header(collector, screen)
         get_parts(collector, screen)
         _pytest(collector)
@@ -114,7 +115,8 @@ def _last_words(collector: Collector, run: Run | None, screen: Screen) -> None:
     if collector.error is not None:
         sys.stderr.write(redact(f"chaos-gate: {collector.error.render()}\n", collector.secrets))
     elif collector.interrupted:
-        sys.stderr.write(f"chaos-gate: interrupted after {len(collector.done)} of {len(collector.expected)} checks; ")
+        far = f" after {len(collector.done)} of {len(collector.expected)} checks" if collector.expected else ""
+        sys.stderr.write(f"chaos-gate: interrupted{far}; ")
         sys.stderr.write("everything was healed and stopped, and the evidence so far is kept\n")
 
 
@@ -174,7 +176,7 @@ def _workers(collector: Collector, given: int | None) -> int:
 def header(collector: Collector, screen: Screen) -> None:
     """The run's first line."""
     screen.header(
-        target=collector.config.target.name,
+        target=collector.called or collector.config.target.name,
         profile=collector.request.profile,
         seed=collector.seed,
         workers=collector.workers,

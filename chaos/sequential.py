@@ -16,7 +16,7 @@ TRIP = 20  # failures in a row that need no statistics
 TENFOLD = 10.0  # the prior's mean, in limits: a release that is bad is bad by an order of magnitude, or it is waited for longer
 
 
-def e_value(bad: int, n: int, limit: float) -> float:
+def e_value(bad: float, n: float, limit: float) -> float:
     """The evidence of `bad` of `n` against 'the rate is at most `limit`'; 1.0 without data, inf when it overflows.
 
     integral over q > limit of q^bad (1-q)^(n-bad) / (limit^bad (1-limit)^(n-bad)) under Beta(1, 1/(10 limit)) given q > limit.

@@ -61,6 +61,7 @@ ONCE = {
     "corpus-candidate",
     "replicas",
     "recovery",
+    "restore",
     "schedule",
     "contract",
     "shadow",
@@ -71,6 +72,7 @@ ONCE = {
     "metrics",
     "metrics-tls",
     "metrics-pool",
+    "safeguards",
 }  # repeating these says no more than they do at once
 LOSE = {"_remove", "remove", "__del__", "__call__"}  # callbacks of weak references, and finalizers
 COMMAND = (sys.executable, "-m", "chaos")

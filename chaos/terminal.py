@@ -72,6 +72,7 @@ class Screen:
         self._lock = threading.RLock()
         self._line = _LiveLine(self._paint) if self._terminal else None
         self._status: tuple[str, int, int, float | None, float] | None = None
+        self._name, self._mark = "breaking", ""
         self._drawn = False
         self._told = float("-inf")
         self._told_done = -1
@@ -95,10 +96,22 @@ class Screen:
         """What is being broken right now, and how far the run is. `left_seconds` None: not known yet."""
         with self._lock:
             self._status = (self._clean(text), done, total, left_seconds, self._clock())
+            self._name = "breaking"
             if self._line is not None:
                 self._line.show()
             elif done != self._told_done and self._clock() - self._told >= QUIET:
                 self._told, self._told_done = self._clock(), done
+                self._print(self._progress())
+
+    def going(self, name: str, text: str, left_seconds: float | None = None, *, mark: str = "") -> None:
+        """How a long run stands. Where no line can be rewritten it is said once for each `mark`: an hour, a phase."""
+        with self._lock:
+            self._status = (self._clean(text), -1, -1, left_seconds, self._clock())
+            self._name = name
+            if self._line is not None:
+                self._line.show()
+            elif mark != self._mark:
+                self._mark = mark
                 self._print(self._progress())
 
     def failure(self, finding: Finding) -> None:
@@ -120,6 +133,8 @@ class Screen:
         self.close()
         verdict = Text.assemble((run.verdict.value, VERDICTS[run.verdict]), "  ", self._clean(words.sentence(run)))
         self._print(Text(""), *self._wrapped(verdict, 2))
+        for note in run.notes:
+            self._print(*self._wrapped(Text(f"  {self._clean(note)}"), 2))
         groups = _aside(run)
         aside = {gate.id for _, those in groups for gate in those}
         for line in self._table([gate for gate in words.worst_first(run.gates) if gate.id not in aside]):
@@ -258,18 +273,18 @@ class Screen:
     def _progress(self) -> Text:
         assert self._status is not None
         text, done, total, left, since = self._status
-        end = Text(f"{done} of {words.plural(total, 'check')}")
-        if left is not None and done < total:
+        end = Text(f"{done} of {words.plural(total, 'check')}" if total >= 0 else "")
+        if left is not None and (done < total or total < 0):
             rest = max(0.0, left - (self._clock() - since))
             told = words.duration(rest) if rest >= 99.5 else f"{rest:.0f} s" if rest >= 1 else "less than 1 s"
-            end.append(f" \N{MIDDLE DOT} {told} left", style="dim")
-        what = Text(f"{text} \N{MIDDLE DOT} " if text else "")
+            end.append((" \N{MIDDLE DOT} " if total >= 0 else "") + f"{told} left", style="dim")
+        what = Text(f"{text} \N{MIDDLE DOT} " if text and end.plain else text)
         room = self._console.width - 15 - end.cell_len
         if self._terminal and what.cell_len > room:  # the numbers stay, what is being broken is cut
             what = Text(text)
             what.truncate(max(0, room - 3), overflow="ellipsis")
             what.append(" \N{MIDDLE DOT} ")
-        return Text.assemble(("breaking      ", "bold"), what, end)
+        return Text.assemble((f"{self._name:<13} ", "bold"), what, end)
 
     # -- the live line ------------------------------------------------------------------------------------------------------------
 

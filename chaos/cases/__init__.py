@@ -10,6 +10,8 @@ from chaos.cases.corpus import CORPUS
 from chaos.cases.crossings import PATHS
 from chaos.cases.life import LIFE
 from chaos.cases.observed import OBSERVED
+from chaos.cases.restore import RESTORE
+from chaos.cases.safeguards import SAFEGUARDS
 from chaos.cases.wire import SITUATIONS, WIRE
 from chaos.errors import UsageError
 from chaos.faults import schedule
@@ -197,6 +199,7 @@ CASES: tuple[Case, ...] = (
         title="a bad release behind the edge, rolled back by one command",
         gates=("res.rollback",),
     ),
+    *RESTORE,
     Case(
         id="rotation",
         family="rotation",
@@ -239,6 +242,7 @@ CASES: tuple[Case, ...] = (
         injects=False,
     ),
     *OBSERVED,
+    *SAFEGUARDS,
 )
 BY_ID = {case.id: case for case in CASES}
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 ABILITIES: Mapping[str, str] = {
     **dict.fromkeys(("network", "slow"), "network"),
     **dict.fromkeys(("reconnect", "stall", "backoff", "injection", "commit-cut", "stale"), "wire"),
-    **dict.fromkeys(("start", "rollback", "replicas"), "start"),
+    **dict.fromkeys(("start", "rollback", "rollback-drill", "replicas", "safeguards"), "start"),
     **dict.fromkeys(("corpus-sample", "corpus-fault"), "wire"),
 }
 

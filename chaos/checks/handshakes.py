@@ -7,36 +7,44 @@ onlooker, and a handshake that never reached the server is in no log.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from chaos.checks.disclosure import story
 from chaos.model import Connection, Finding, History, Outcome, Rung, Window
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from chaos.checks.limits import Limits
 
 
-def _inside(one: Connection, window: Window, margin: float) -> bool:
-    """Whether the suite itself may have broken this handshake (a second before the fault to `margin` seconds after it)."""
-    return one.opened >= window.injected - 1.0 and (not window.healed or one.opened <= window.healed + margin)
+def completed(connections: Iterable[Connection], disturbed: Sequence[tuple[float, float]]) -> list[Connection]:
+    """Handshakes with the real server that came to an end, one way or the other, outside of the `disturbed` stretches of time.
+
+    Those that led to a session, that one side ended with an alert, or that the server broke off. A client that closes after a
+    handshake without a word (a health check that only looks at the certificate) is neither.
+    """
+    return [one for one in connections if counted(one) and not any(start <= one.opened <= end for start, end in disturbed)]
+
+
+def _disturbed(window: Window, margin: float) -> tuple[float, float]:
+    """When the suite itself may have broken a handshake: a second before the fault to `margin` seconds after it."""
+    return window.injected - 1.0, window.healed + margin if window.healed else math.inf
+
+
+def counted(one: Connection) -> bool:
+    """Whether it is a handshake with the real server that came to an end which says something; see `completed`."""
+    told = one.established or bool(one.alert) or one.ended_by == "server"
+    return one.behaviour == "relay" and not one.cancel and one.reached >= Rung.CLIENT_HELLO and told
 
 
 def rate(history: History, limits: Limits) -> Finding | None:
     """sec.tls_handshake: TLS handshakes of the target with the real server that failed while nothing was broken.
 
-    Counted are those that led to a session, that one side ended with an alert, or that the server broke off or logged as a failure. A
-    client that closes after a handshake without a word (a health check that only looks at the certificate) is neither.
+    Counted is what `completed` says, or what the server logged as a failure, where that is more.
     """
-    margin = limits.recovery
-    quiet = [
-        one
-        for one in history.connections
-        if one.behaviour == "relay"
-        and not one.cancel
-        and one.reached >= Rung.CLIENT_HELLO
-        and (one.established or one.alert or one.ended_by == "server")
-        and not any(_inside(one, window, margin) for window in history.windows)
-    ]
+    quiet = completed(history.connections, [_disturbed(window, limits.recovery) for window in history.windows])
     if not quiet:
         return None
     failed = [one for one in quiet if not one.established]

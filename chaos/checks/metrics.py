@@ -94,7 +94,10 @@ def _panel(
         _finding, history, role.id, expected=f"panel '{role.title}': its {role.kind} moves as what it tells of happens"
     )
     if not moved:
-        if role.id in json.loads(history.facts["metrics.names"]):
+        declared = json.loads(history.facts["metrics.names"])
+        if declared.get(role.id) == "":
+            return finding(Outcome.NOT_APPLICABLE, f"[target.metrics] says that there is no metric for the panel '{role.title}'")
+        if role.id in declared:
             why = f"the metric that [target.metrics] names for {role.id} is not served"
             return finding(Outcome.FAIL, why, n=1, bad=1)
         how = f'[target.metrics] names = {{ {role.id} = "..." }}'

@@ -48,7 +48,7 @@ ROUTES = frozenset(
     ]
 )
 _STATUS_VALUE = re.compile(r"([1-5])(?:\d\d|xx)", re.IGNORECASE)
-_NAMED = re.compile(r"([\w:]+)(?:\{(.*)\})?")
+_NAMED = re.compile(r"([\w:.]+)(?:\{(.*)\})?", re.DOTALL)
 _LABEL = re.compile(r'(\w+)\s*=\s*"([^"]*)"')
 
 
@@ -79,6 +79,7 @@ class Role:
     title: str
     kind: str
     names: str
+    reference: str
     unless: str = ""
     status: str = ""
     labels: tuple[str, ...] = ()
@@ -119,9 +120,14 @@ def recognise(series: Sequence[Series], names: Mapping[str, str]) -> dict[str, l
     return {role.id: _declared(series, names[role.id]) if role.id in names else _by_name(role, series) for role in roles()}
 
 
+def named(text: str) -> tuple[str, dict[str, str]]:
+    """'pool{state="busy"}' as its name and its labels."""
+    found = _NAMED.fullmatch(text.strip())
+    return (found[1], dict(_LABEL.findall(found[2] or ""))) if found else (text, {})
+
+
 def _declared(series: Sequence[Series], name: str) -> list[Series]:
-    found = _NAMED.fullmatch(name.strip())
-    metric, labels = (found[1], dict(_LABEL.findall(found[2] or ""))) if found else (name, {})
+    metric, labels = named(name)
     wanted = {metric, f"{metric}_total", f"{metric}_count"}
     return [one for one in series if one.name in wanted and labels.items() <= one.labels.items()]
 

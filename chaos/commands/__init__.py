@@ -6,11 +6,15 @@ A command says what it takes and hands it on; what it needs is imported when it 
 from __future__ import annotations
 
 COMMANDS = (
+    "attest",
+    "canary",
     "export",
     "init",
     "pack",
     "report",
     "rollback",
     "shadow",
+    "soak",
     "soc2",
+    "verify",
 )

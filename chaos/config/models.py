@@ -257,7 +257,10 @@ class Flags(Model):
 
 
 class Deploy(Model):
-    """The team's own tooling; `{version}` is 'baseline' or 'candidate'. `version_header` says on an answer which one it was."""
+    """The team's own tooling; `{version}` is 'baseline' or 'candidate', `{weight}` (optional) the per cent of the requests it gets.
+
+    `version_header` says on an answer which one it was.
+    """
 
     deploy: Argv = Field(examples=['["./deploy", "{version}"]'])
     rollback: Argv = Field(examples=['["./rollback"]'])

@@ -15,7 +15,7 @@ from typing import TypeVar
 DATABASE = frozenset({"database_url", "pg_host", "pg_port", "pg_user", "pg_password", "pg_database", "ca_file"})
 ALWAYS = DATABASE | {"port", "work_dir", "log_file"}
 REQUEST = frozenset({"unique"})
-DEPLOY = frozenset({"version"})
+DEPLOY = frozenset({"version", "weight"})
 EDGE = frozenset({"edge_port", "edge_cert", "edge_key", "origin_port", "work_dir"})
 
 # A dollar in front makes it the shell's. The name has the form of an identifier, which no JSON object begins with.

@@ -282,13 +282,13 @@ def panel_roles() -> frozenset[str]:
 
 
 def roles(value: Mapping[str, str]) -> Mapping[str, str]:
-    """[target.metrics] names: known roles, each with the name of a metric, perhaps with labels."""
+    """[target.metrics] names: known roles, each with the name of a metric, perhaps with labels; "" says that there is none."""
     for role, name in value.items():
         if role not in panel_roles():
             raise wrong(
                 f"unknown role {role!r}{did_you_mean(role, panel_roles())}", f"the known ones: {_some(panel_roles())}", key=role
             )
-        if not re.fullmatch(r'[A-Za-z_:][\w:.]*(?:\{\s*\w+\s*=\s*"[^"]*"(?:\s*,\s*\w+\s*=\s*"[^"]*")*\s*\})?', name):
+        if name and not re.fullmatch(r'[A-Za-z_:][\w:.]*(?:\{\s*\w+\s*=\s*"[^"]*"(?:\s*,\s*\w+\s*=\s*"[^"]*")*\s*\})?', name):
             raise wrong(f"{name!r} is no metric", """for example 'pool_in_use' or 'pool{state="busy"}'""", key=role)
     return value
 

@@ -49,9 +49,9 @@ class Run:
     command line as it was given, `only` its --only, separated by spaces. `environment_error` is the sentence and remedy of an
     environment error that ended the run ('' when none did). `titles` replace the gates' own (gates.toml). `recovery_limit` is
     [target.database].recovery in seconds (0.0: unknown). `selected` are the gates that a run narrowed by --only has to prove
-    (empty: all). `rates` and `seconds` are the limits that hours are judged by, by gate (empty: those of gates.toml). `cleanup` sums
-    up the ledger of faults ('31 of 31 faults healed'; '': there is none). `recordings` gives the histories, and is the one field
-    that is not kept with the rest.
+    (empty: all). `notes` are sentences that belong beside the verdict ('compressed: ...'). `rates` and `seconds` are the limits that
+    hours are judged by, by gate (empty: those of gates.toml). `cleanup` sums up the ledger of faults ('31 of 31 faults healed'; '':
+    there is none). `recordings` gives the histories, and is the one field that is not kept with the rest.
     """
 
     version: str
@@ -76,6 +76,7 @@ class Run:
     selected: tuple[str, ...] = ()
     rates: Mapping[str, float] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
     recordings: Recordings = field(default=_nothing, compare=False, repr=False)
 
     def histories(self) -> Iterator[History]:
@@ -121,7 +122,7 @@ def dumps(run: Run) -> str:
 def loads(text: str, recordings: Recordings = _nothing) -> Run:
     """The inverse of `dumps`; keys of a later version are left out."""
     data: dict[str, Any] = json.loads(text)  # Any: JSON, as `dumps` wrote it
-    data["selected"] = tuple(data.get("selected", ()))
+    data |= {name: tuple(data.get(name, ())) for name in ("selected", "notes")}
     return Run(
         **{name: data[name] for name in _SIMPLE if name in data},
         verdict=Verdict(data["verdict"]),

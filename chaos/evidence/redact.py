@@ -97,7 +97,7 @@ def in_json(value: Any, clean: Callable[[str], str]) -> Any:
     """Each text in a JSON value cleaned, by itself, so that what is taken out can never be JSON's own quotes and braces. Any: JSON."""
     if isinstance(value, str):
         return clean(value)
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         return [in_json(item, clean) for item in value]
     return {key: in_json(item, clean) for key, item in value.items()} if isinstance(value, dict) else value
 

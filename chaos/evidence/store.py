@@ -19,7 +19,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 from chaos.errors import UsageError
-from chaos.evidence import record
+from chaos.evidence import attested, chain, record
 from chaos.evidence.disk import written
 from chaos.evidence.redact import hide, in_json
 from chaos.evidence.rows import DDL, FINDING, HISTORY, PARTS, SCHEMA_VERSION, TABLES, Table, added, storable
@@ -59,7 +59,7 @@ def _create(path: Path) -> sqlite3.Connection:
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         _readable(path, version)
         with _transaction(connection):
-            for statement in DDL:
+            for statement in (*DDL, chain.DDL):
                 connection.execute(statement)
             for table in TABLES:
                 for statement in added(table, _columns(connection, table.name)):
@@ -111,6 +111,7 @@ class Segment:
     def __init__(self, path: Path, *, secrets: Iterable[str] = ()) -> None:
         self.path = path
         self.worker = path.stem
+        self._chain = chain.Chain(path)
         self._lock = threading.Lock()
         hidden = tuple(sorted({item for item in secrets if len(item) >= 4}))
         self._clean: _Clean = partial(hide, secrets=hidden)
@@ -128,16 +129,20 @@ class Segment:
             lines = [(number, clean(line)) for line in history.logs]
             self._connection.executemany("INSERT INTO log VALUES (?, ?)", [(item, _text(line)) for item, line in lines])
             _insert(self._connection, FINDING, (number,), findings, clean)
+            self._chain.link(self._connection, chain.HISTORY, number)
 
     def add(self, findings: Iterable[Finding]) -> None:
         """Findings that belong to no history of their own (of the whole run, or of something that could not even start)."""
         with self._lock, written(self.path), _transaction(self._connection):
-            _insert(self._connection, FINDING, (0,), findings, self._clean)
+            number = chain.lowest(self._connection) - 1
+            _insert(self._connection, FINDING, (number,), findings, self._clean)
+            self._chain.link(self._connection, chain.FINDINGS, number)
 
     def phase(self, name: str, at: float) -> None:
         """When a phase of the worker began."""
         with self._lock, written(self.path), _transaction(self._connection):
             self._connection.execute("INSERT INTO phase VALUES (?, ?, ?)", (self.worker, name, at))
+            self._chain.link(self._connection, chain.PHASE, 0)
 
     def close(self) -> None:
         """Idempotent."""
@@ -241,6 +246,14 @@ class Store:
         """(worker, name, when it began), in order of time."""
         return tuple(self._connection.execute("SELECT worker, name, at FROM phase ORDER BY at, rowid").fetchall())
 
+    def attested(self) -> attested.Attested:
+        """What an attestation says of the store as a whole."""
+        return attested.attested(self._connection)
+
+    def ended(self) -> list[str]:
+        """What ended the run early, as the controller chained it; nothing for one that came to its end."""
+        return [name.removeprefix(attested.ENDED) for _, name, _ in self.phases() if name.startswith(attested.ENDED)]
+
     def run(self) -> record.Run:
         """The run as `save` kept it, with this store's histories behind it."""
         text = self.meta.get("run")
@@ -288,6 +301,13 @@ def _open(path: Path) -> sqlite3.Connection:
 def _unreadable(path: Path, why: str) -> UsageError:
     what = f"this is no readable evidence store ({why})"
     return UsageError(what, remedy="name a directory that `chaos-gate run` wrote", where=str(path))
+
+
+def kept(directory: Path) -> Iterator[Finding]:
+    """The findings that the segments hold already, as far as they can be read."""
+    for segment in sorted((directory / SEGMENTS).glob("*.sqlite")):
+        with contextlib.suppress(UsageError, sqlite3.Error), Store(segment) as store:
+            yield from store.findings()
 
 
 def merge(directory: Path) -> Store:
@@ -339,10 +359,13 @@ def _take(connection: sqlite3.Connection, segment: Path) -> list[str]:
     connection.execute("ATTACH ? AS segment", (str(segment),))
     try:
         offset = connection.execute("SELECT coalesce(max(number), 0) FROM history").fetchone()[0]
+        down = -chain.lowest(connection)
         for number in [*numbers, 0]:
             try:
                 with _transaction(connection):
-                    _copy(connection, number, number + offset if number else 0)
+                    _copy(connection, number, number + offset if number else -down)
+                    if not number:
+                        chain.copy(connection, up=offset, down=down)
             except sqlite3.DatabaseError as error:
                 if isinstance(error, sqlite3.OperationalError) and "malformed" not in str(error):
                     raise
@@ -353,18 +376,23 @@ def _take(connection: sqlite3.Connection, segment: Path) -> list[str]:
 
 
 def _copy(connection: sqlite3.Connection, number: int, new: int) -> None:
-    """One experiment (number 0: what belongs to none, and the phases) from the attached segment."""
+    """One experiment from the attached segment (number 0: what belongs to none, which is numbered downwards, and the phases)."""
     if number == 0:
         connection.execute("INSERT INTO phase SELECT worker, name, at FROM segment.phase")
+    known = {row[0] for row in connection.execute("SELECT name FROM segment.sqlite_master WHERE type = 'table'")}
     for name in (*(table.name for table in TABLES), "log"):
+        if name not in known or (name == "history" and not number):
+            continue  # a store of an earlier version
         key = "number" if name == "history" else "history"
         there = {row[1] for row in connection.execute(f'PRAGMA segment.table_info("{name}")')}
-        if not there:
-            continue  # an earlier version's segment
         shared = [item for item in _columns(connection, name) if item in there and item != key]
         quoted = ", ".join(f'"{item}"' for item in shared)
+        # what belongs to no history stays at 0 in a store of an earlier version, and is numbered downwards since
+        moved, rows = (
+            ("CASE WHEN history < 0 THEN history + ? ELSE 0 END", "history <= 0") if not number else ("?", f"{key} = {number}")
+        )
         connection.execute(
-            f'INSERT INTO main."{name}" ({key}, {quoted}) SELECT ?, {quoted} FROM segment."{name}" '  # noqa: S608  (our own names)
-            f"WHERE {key} = ? ORDER BY rowid",
-            (new, number),
+            f'INSERT INTO main."{name}" ({key}, {quoted}) SELECT {moved}, {quoted} FROM segment."{name}" '  # noqa: S608  (our own names)
+            f"WHERE {rows} ORDER BY rowid",
+            (new,),
         )

@@ -27,6 +27,8 @@ from chaos.experiment import (
     quiet,
     recoveries,
     replicas,
+    restore,
+    safeguards,
     schedules,
     shadow,
     stalls,
@@ -63,6 +65,7 @@ RUNNERS: Mapping[str, Runner] = {
     "bouncer": life.bouncer,
     "schedule": schedules.run,
     "recovery": recoveries.run,
+    "restore": restore.run,
     "reconnect": impostors.reconnect,
     "start": impostors.start,
     "stall": stalls.stall,
@@ -84,6 +87,7 @@ RUNNERS: Mapping[str, Runner] = {
     "metrics": metrics.metrics,
     "metrics-tls": metrics.metrics_tls,
     "metrics-pool": metrics.metrics_pool,
+    "safeguards": safeguards.run,
 }
 
 # Families whose faults write themselves down, each when it is injected. All others do so here, as a whole.
@@ -99,6 +103,7 @@ WRITTEN = {
     "cancel",
     "schedule",
     "recovery",
+    "restore",
     *("life", "cross", "flapping", "replica", "starting", "bouncer"),
     "corpus-sample",
     "corpus-fault",

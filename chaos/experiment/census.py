@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 # log_line_prefix = '%m [%p] %q%u@%d ', log_timezone = UTC: chaos/environments/local/postgres.py
 _LINE = re.compile(r"(?P<at>\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3}) UTC \[(?P<pid>\d+)\] (?P<text>.*)")
 _RECEIVED = re.compile(r"connection received: .*\bport=(\d+)")
-_UPSTREAM = re.compile(r"goes on to PostgreSQL from port (\d+)")
+UPSTREAM = re.compile(r"goes on to PostgreSQL from port (\d+)")
 _ABORTED = re.compile(r"EOF|unexpected eof|reset by peer|Broken pipe|SYSCALL|: Success")
 _REFUSED = ("could not accept SSL connection", "requires a valid client certificate")
 NEAR = 5.0  # s between the wire's and the server's time for one connection: ports come again, but not that soon
@@ -84,7 +84,7 @@ def facts(connections: Sequence[Connection], quiet: Sequence[Connection], lines:
 
 
 def _of(one: Connection, known: Sequence[Backend]) -> Backend | None:
-    said = next((match for _, what in one.steps if (match := _UPSTREAM.match(what))), None)
+    said = next((match for _, what in one.steps if (match := UPSTREAM.match(what))), None)
     if said is None:
         return None
     port = int(said[1])

@@ -172,6 +172,11 @@ def _differs(both: dict[str, Any]) -> bool:
     return bool(both["baseline"]) and any(one.breaking for one in compare(both["baseline"], both["candidate"]))
 
 
+def ask_all(rig: Rig, release: Release, rounds: int) -> tuple[Operation, ...]:
+    """Every request of chaos.toml to one release, so often; its answers are kept in it, what was sent is returned."""
+    return tuple(_rounds(rig, (release,), _samples(rig, None), rounds))
+
+
 # -- asking ------------------------------------------------------------------------------------------------------------------------
 
 

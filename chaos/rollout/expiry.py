@@ -104,7 +104,7 @@ def _rules(rig: Rig, room: Path, command: Sequence[str], facts: dict[str, str]) 
         return alerts.rules.resolve()
     facts["rules"], facts["rules.read"] = "chaos-gate export prometheus", "True"
     path = room / "rules.yml"
-    _command([*command, "export", "prometheus", "-c", str(rig.config.path), "-o", str(path)])
+    _command([*command, "export", "prometheus", "--only", "certificates", "-c", str(rig.config.path), "-o", str(path)])
     return path
 
 

@@ -130,6 +130,11 @@ class CommandTarget:
         """Scheme, host and port; no slash at the end."""
         return f"http://{_LOOPBACK[self._host]}:{self.values['port']}"
 
+    @property
+    def pid(self) -> int | None:
+        """Of its first process, while it runs here; None where it runs in a container."""
+        return getattr(self._process, "pid", None) if self.target.image is None else None
+
     # -- its life -------------------------------------------------------------------------------------------------------------
 
     def prepare_database(self) -> None:
@@ -180,6 +185,10 @@ class CommandTarget:
                 raise self._late(timeout, answer)
             time.sleep(_PAUSE)
 
+    def recipe(self) -> tuple[tuple[str, ...], dict[str, str]]:
+        """The command that starts it, and the environment that it needs on top of the caller's: for whoever starts it by hand."""
+        return tuple(expand(self.target.start or (), self.values)), self._env()
+
     def stop(self) -> None:
         """See `TargetHandle`."""
         process, self._process = self._process, None
@@ -213,7 +222,7 @@ class CommandTarget:
 
     def _spawn(self, argv: Sequence[str], *, key: str, name: str, log: Path) -> Running:
         own = {} if self.target.image else os.environ
-        env = {**own, **expand(dict(self.target.env), self.values), **self._extra_env}
+        env = {**own, **self._env()}
         self._work_dir.mkdir(parents=True, exist_ok=True)
         try:
             return self._reaper.spawn(argv, name=name, cwd=self.target.cwd, env=env, log=log)
@@ -227,6 +236,9 @@ class CommandTarget:
             raise UsageError(
                 f"{key}: {what}", remedy=f"{remedy} (cwd is {self.target.cwd})", where=self.target.where(key)
             ) from None
+
+    def _env(self) -> dict[str, str]:
+        return {**expand(dict(self.target.env), self.values), **self._extra_env}
 
     def _ask(self, timeout: float) -> str:
         """Whether it is ready; looks for it on ::1 too (what `localhost` is to some runtimes)."""

@@ -33,6 +33,10 @@ class UrlTarget:
         named = target.logs.file if target.logs else None
         self._log = LogFile(target.cwd / expand(named, self.values)) if named else LogFile(Path("/dev/null"))
 
+    @property
+    def pid(self) -> None:
+        """None: it runs elsewhere."""
+
     def prepare_database(self) -> None:
         """Nothing: whoever runs it has done so."""
 

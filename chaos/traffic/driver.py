@@ -66,6 +66,10 @@ class Recorder:
         kept, self._aside = self._aside, []
         return tuple(kept)
 
+    def forget(self, before: float) -> None:
+        """Drop what had finished by then and is in a history: a run of days must not fill the memory."""
+        del self._operations[: bisect_left(self._operations, before, key=lambda one: one.finished)]
+
     def since(self, start: float) -> tuple[Operation, ...]:
         """All operations that finished at or after `start`."""
         operations = self._operations[:]

@@ -1,6 +1,5 @@
 """The exporter of certificates, and the alerting rules that read it; promtool is the real one."""
 
-import json
 import subprocess
 import sys
 import tomllib
@@ -15,9 +14,8 @@ from chaos.cli import cli
 from chaos.environments.local import go_module
 from chaos.environments.local import prometheus as tools
 from chaos.errors import PartMissing
-from chaos.export import certificates, prometheus
+from chaos.export import certificates
 from chaos.faults.wire import Impostor, Refuse, Wire
-from chaos.gates import load
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -112,74 +110,6 @@ def test_usage(arguments):
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stderr
     assert "->" in done.stderr
-
-
-# -- rules ----------------------------------------------------------------------------------------------------------------------
-
-
-def test_the_threshold_is_the_gates(tmp_path):
-    assert "<= 30 * 86400" in prometheus.rules(load())
-    assert "<= 45 * 86400" in prometheus.rules(load({"sec.cert_expiry": 45.0}))
-    assert load({"sec.cert_expiry": 45.0})["sec.cert_expiry"].threshold == "fires at <= 45 days"
-    written = tmp_path / "rules.yml"
-    assert run("prometheus", "-o", written).exit_code == 0
-    assert written.read_text(encoding="utf-8") == run("prometheus").output == prometheus.rules(load())
-
-
-DAY = 86_400
-LEAF = f'{certificates.NOT_AFTER}{{role="leaf",source="db:5432"}}'
-# series (seconds left, or value), minute -> alerts that fire
-CASES = {
-    "30 days to the second": ({LEAF: 30 * DAY}, "0m", {prometheus.SOON}),
-    "30 days and a second": ({LEAF: 30 * DAY + 1}, "0m", set()),
-    "a second later": ({LEAF: 30 * DAY + 1}, "1m", {prometheus.SOON}),
-    "ended": ({LEAF: 0}, "0m", {prometheus.SOON, prometheus.EXPIRED}),
-    "nothing is exported, for a moment": ({}, "4m", set()),
-    "nothing is exported": ({}, "5m", {"DatabaseCertificateUnknown"}),
-    "roots only": ({LEAF.replace("leaf", "root"): 99 * DAY}, "5m", {"DatabaseCertificateUnknown"}),
-    "a source shows nothing": (
-        {LEAF: 99 * DAY, f'{certificates.PROBE}{{source="ca.pem"}}': 0},
-        "5m",
-        {"DatabaseCertificateNotSeen"},
-    ),
-    "not as on disk": (
-        {LEAF: 99 * DAY, f'{certificates.MATCHES}{{source="db:5432"}}': 0},
-        "1m",
-        {"DatabaseCertificateNotAsOnDisk"},
-    ),
-    "all is well": (
-        {LEAF: 99 * DAY, f'{certificates.PROBE}{{source="a"}}': 1, f'{certificates.MATCHES}{{source="a"}}': 1},
-        "10m",
-        set(),
-    ),
-}
-
-
-def test_promtool_agrees(tmp_path):
-    """One call for all: each case is a test of its own in promtool's file."""
-    (tmp_path / "rules.yml").write_text(prometheus.rules(load()), encoding="utf-8")
-    names = {rule.alert for rule in prometheus.certificates(30)}
-    tests = [
-        {
-            "name": name,
-            "interval": "1m",
-            "input_series": [{"series": series, "values": f"{value}x20"} for series, value in values.items()],
-            "promql_expr_test": [
-                {
-                    "expr": f'count(ALERTS{{alertstate="firing",alertname="{alert}"}}) or vector(0)',
-                    "eval_time": at,
-                    "exp_samples": [{"labels": "{}", "value": int(alert in firing)}],
-                }
-                for alert in sorted(names)
-            ],
-        }
-        for name, (values, at, firing) in CASES.items()
-    ]
-    path = tmp_path / "test.yml"
-    path.write_text(json.dumps({"rule_files": ["rules.yml"], "evaluation_interval": "1m", "tests": tests}), encoding="utf-8")
-    promtool = tools.ensure().promtool
-    done = subprocess.run([promtool, "test", "rules", path], capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_every_family_can_be_explained():

@@ -167,6 +167,7 @@ def _config(port: int, admin: int, directory: Path, upstreams: Mapping[str, int]
         "headers": {
             "Content-Type": ["application/problem+json"],
             MARK: ["1"],
+            UPSTREAM: ["{http.reverse_proxy.upstream.hostport}"],  # who should have answered; nothing when nobody was asked
             "Cache-Control": ["no-store"],
         },
         "body": json.dumps(problem).replace('"@"', "{http.error.status_code}"),

@@ -6,6 +6,7 @@ With the machine's own Go when that is new enough, else with the Go of the `go-b
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -115,6 +116,34 @@ def install(part: Part, go: Path, room: Path, *, package: str, stamp: str, versi
             where=part.name,
         )
     return binary
+
+
+def fetch(part: Part, go: Path, room: Path, *, tag: str = "") -> Path:
+    """The module's source, proven to be it: for what cannot be installed by its name. `tag` is its version where that differs."""
+    version = tag or f"v{part.version}"
+    fetched = subprocess.run(
+        [go, "mod", "download", "-json", f"{part.module}@{version}"],
+        env=settings(room),
+        cwd=room,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if fetched.returncode != 0:
+        raise PartMissing(
+            f"its source, {part.module} {version}, could not be had from the Go module proxy",
+            remedy=part.remedy,
+            where=part.name,
+            tail=last_words(fetched.stdout + fetched.stderr),
+        )
+    module = json.loads(fetched.stdout)
+    if module["Sum"] != part.sum:
+        raise PartMissing(
+            f"what was fetched is not {part.name} {part.version}: its hash is {module['Sum']}, expected {part.sum}",
+            remedy="find out what the Go module proxy in GOPROXY serves",
+            where=part.name,
+        )
+    return Path(module["Dir"])
 
 
 def keep(binary: Path, target: Path) -> None:

@@ -88,15 +88,19 @@ class Postgres(TlsServer):
         )
         self._asked_to_stop = False
 
-    def wait(self, seconds: float = 30.0) -> None:
-        """Until it takes connections over TLS, verified against the authority (or in the clear, when TLS was switched off)."""
+    def wait(self, seconds: float = 30.0, *, recovered: bool = False) -> None:
+        """Until it takes connections over TLS, verified against the authority (or in the clear, when TLS was switched off).
+
+        A server that recovers is told apart from one that has done so only with `recovered`: its status is 'standby' from the start.
+        """
         assert self.process is not None
         deadline = time.monotonic() + seconds
         pid_file = self._data / "postmaster.pid"
+        well = {"ready"} if recovered else {"ready", "standby"}
         while True:
             with suppress(OSError, IndexError):
                 lines = pid_file.read_text(encoding="utf-8").splitlines()
-                if lines[7].strip() in {"ready", "standby"} and int(lines[0]) == self.process.pid:  # as pg_ctl does it
+                if lines[7].strip() in well and int(lines[0]) == self.process.pid:  # as pg_ctl does it
                     break
             if (status := self.process.poll()) is not None:
                 self._fail(f"did not start: exit status {status}")
@@ -177,6 +181,49 @@ class Postgres(TlsServer):
         finally:
             gate.unlink()
         self.adjust({})
+
+    @property
+    def home(self) -> Path:
+        """The directory that holds its data, and what else is its own; its user may write there."""
+        return self._home
+
+    def restart(self, settings: Mapping[str, str]) -> None:
+        """These settings on top of its own from a start on; {} takes them off again."""
+        self.stop()
+        self._extra = dict(settings)
+        self._configure()
+        self.start()
+
+    def base_backup(self, to: Path) -> None:
+        """A copy of its data by pg_basebackup, while it serves: https://www.postgresql.org/docs/current/app-pgbasebackup.html."""
+        self._tool("pg_basebackup", "-D", str(to), "-d", self.admin_conninfo, "-c", "fast", "-X", "stream", "--no-sync")
+
+    def recover_from(self, base: Path, settings: Mapping[str, str]) -> Path:
+        """It is stopped, and recovers on a copy of `base` as `settings` say; where its former data are now.
+
+        Raises PartFailed, with the server's words, when it does not get there.
+        """
+        self.stop("immediate")
+        aside = self._home / "aside"
+        if aside.exists():  # what is in its place is a recovery that failed
+            shutil.rmtree(self._data)
+        else:
+            self._data.rename(aside)
+        shutil.copytree(base, self._data, symlinks=True)
+        self._own(self._data)
+        self._extra = dict(settings)
+        self._configure()
+        self._write("recovery.signal", b"")
+        self.launch()
+        self.wait(120.0, recovered=True)
+        return aside
+
+    def _own(self, directory: Path) -> None:
+        """Its user's, and nobody else's."""
+        directory.chmod(0o700)
+        if self._installation.user:
+            for path in (directory, *directory.rglob("*")):
+                os.chown(path, *self._installation.user, follow_symlinks=False)
 
     def lacks(self, *names: str) -> str:
         """Which of PostgreSQL's own programs are not beside `postgres`, as a reason; '' when all are."""

@@ -9,7 +9,6 @@ left out by Prometheus' own build tag; nothing that evaluates rules is.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -105,23 +104,7 @@ def _build(target: Path, say: Say) -> None:
 def _compile(go: Path, room: Path) -> Path:
     """Its go.mod replaces modules, which `go install MODULE@VERSION` refuses: the module is fetched, and built where it lies."""
     env = go_module.settings(room)
-    fetched = subprocess.run(
-        [go, "mod", "download", "-json", f"{PART.module}@{_TAG}"], env=env, cwd=room, capture_output=True, text=True, check=False
-    )
-    if fetched.returncode != 0:
-        raise PartMissing(
-            f"its source, {PART.module} {_TAG}, could not be had from the Go module proxy",
-            remedy=PART.remedy,
-            where=PART.name,
-            tail=go_module.last_words(fetched.stdout + fetched.stderr),
-        )
-    module = json.loads(fetched.stdout)
-    if module["Sum"] != PART.sum:
-        raise PartMissing(
-            f"what was fetched is not Prometheus {VERSION}: its hash is {module['Sum']}, expected {PART.sum}",
-            remedy="find out what the Go module proxy in GOPROXY serves",
-            where=PART.name,
-        )
+    source = go_module.fetch(PART, go, room, tag=_TAG)
     made = room / "made"
     made.mkdir()
     stamp = f"-s -w -X github.com/prometheus/common/version.Version={VERSION}"
@@ -129,7 +112,7 @@ def _compile(go: Path, room: Path) -> Path:
     done = subprocess.run(
         [go, "build", *options, "./cmd/promtool", "./cmd/prometheus"],
         env=env,
-        cwd=module["Dir"],
+        cwd=source,
         capture_output=True,
         text=True,
         check=False,

@@ -114,6 +114,12 @@ class Ledger:
             found = self._records[bisect_left(self._records, when, key=lambda record: record.opened) :]
         return tuple(record.snapshot() for record in found)
 
+    def forget(self, before: float) -> None:
+        """Records of connections that were opened and had ended before then."""
+        with self._mutex:
+            young = bisect_left(self._records, before, key=lambda record: record.opened)
+            self._records[:young] = [one for one in self._records[:young] if not one.finished or one.closed >= before]
+
     def moved(self) -> int:
         """Bytes that all connections have moved so far, both ways."""
         with self._mutex:

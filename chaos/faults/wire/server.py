@@ -111,6 +111,10 @@ class Wire:
         """Snapshots of all connections accepted at `since` (chaos.model.now) or later, also of those that are still open."""
         return self._ledger.since(since)
 
+    def forget(self, before: float) -> None:
+        """Drop the records of connections that ended before then: they are told already, and a run of days must not fill the memory."""
+        self._ledger.forget(before)
+
     def moved(self) -> int:
         """Bytes that all connections have moved so far, both ways: cheap, for who looks before and after each request."""
         return self._ledger.moved()
