@@ -67,9 +67,7 @@ PARTS = (
         command=("export", "all", "{config}", "-o", "{pack}/operations"),
         shown=("operations",),
     ),
-    Part(
-        "Documents", "what a review asks for: is it there, and fresh", command=("documents", "{config}"), output="documents.txt"
-    ),
+    Part("Documents", "what a review asks for: is it there, and fresh", gate="rep.documents", output="documents.txt"),
     Part(
         "Summary",
         "pass and fail by gate, anomalies, remediation",
@@ -141,7 +139,7 @@ def _said(part: Part, room: Path, read: schema.Evidence) -> Made:
     if gate is None or not checks:
         return Made(part, (), f"this run did not look into {part.gate}")
     verdict = words.LABELS[Outcome(gate.verdict)]
-    lines = [f"{part.gate}: {verdict}, {gate.reason}", *(f"  {one.outcome:<14}{one.id}: {one.detail}" for one in checks)]
+    lines = [f"{part.gate}: {verdict}, {gate.reason}", *(f"  {one.outcome:<16}{one.id}: {one.detail}" for one in checks)]
     write_text(room / part.output, "\n".join(lines) + "\n")
     return Made(
         part, (part.output,), "" if gate.verdict in {"pass", "waived"} else f"{part.gate}: {verdict}, {gate.reason}"[:300]
@@ -161,14 +159,21 @@ def _run(part: Part, source: Path, room: Path, config: Path | None) -> Made:
         )
     except subprocess.TimeoutExpired:
         return Made(part, (), f"not finished after {LONGEST:g} s: chaos-gate {part.command[0]}")
-    said = redact(done.stdout + done.stderr).replace(str(room), "pack").replace(str(source), source.name)
     if part.output:
-        write_text(room / part.output, said)
+        write_text(room / part.output, "\n".join(_lines(done.stdout + done.stderr, source, room)) + "\n")
     found = tuple(name for name in (*part.shown, part.output) if name and (room / name).exists())
     if done.returncode:
-        told = [line.strip() for line in said.splitlines() if line.strip()]
-        return Made(part, found, " ".join(told[:3])[:300] or f"chaos-gate {part.command[0]} ended with {done.returncode}")
+        error, told = (_lines(text, source, room) for text in (done.stderr, done.stdout))
+        return Made(
+            part, found, " ".join(error[:3] or told[-3:])[:300] or f"chaos-gate {part.command[0]} ended with {done.returncode}"
+        )
     return Made(part, found, "" if found else "nothing was written")
+
+
+def _lines(said: str, source: Path, room: Path) -> list[str]:
+    """What a command said, without where on this machine it was."""
+    text = redact(said).replace(str(room), "pack").replace(str(source), source.name)
+    return [line.rstrip() for line in text.splitlines() if line.strip()]
 
 
 def _listed(made: Made, room: Path) -> Made:

@@ -13,13 +13,21 @@ import pytest
 
 from chaos.evidence import bundle, report, schema, scorecard
 from chaos.evidence.disk import write_text
+from chaos.export import soc2
+from chaos.faults.wire.rows import BY_ID
+from chaos.gates import load as load_gates
 from chaos.hours import Colour, Judged
-from chaos.model import History
+from chaos.matrix import show
+from chaos.matrix.drivers import Driver
+from chaos.matrix.trials import Cell, Result
+from chaos.model import History, Rung
 from chaos.pack import INDEX, PARTS, Part, pack
 from chaos.recheck import write_template
+from chaos.soak.status import html as status_page
 from tests.browser import browser, opened, seen_as, too_wide, violations  # noqa: F401  (a fixture)
 from tests.unit import evidence_sample, soak_sample
 from tests.unit.evidence_sample import START
+from tests.unit.test_soak import SOME
 
 VIEWS = {
     "narrow": {"width": 390},
@@ -85,6 +93,26 @@ def a_pack(directory):
     return pack(place, directory / "pack", None, parts)[0] / INDEX
 
 
+def a_soc2(directory):
+    write_text(directory / "evidence.json", schema.evidence_json(evidence_sample.run()))
+    return soc2.write(directory, directory, load_gates())[1]
+
+
+def a_matrix(directory):
+    outcomes = ("holds", "gives", "refuses", "hangs", "n/a", "unproven")
+    modes = {"strict": {}, "default": {}}
+    cells = tuple(
+        Cell(driver="d", mode=mode, row=row, outcome=outcomes[(number + len(mode)) % 6], reached=Rung.STARTUP, answer="no")
+        for number, row in enumerate(list(BY_ID)[:24])
+        for mode in modes
+    )
+    found = [
+        Result(driver=Driver(name="d", command=("x",), modes=modes), version="1", cells=cells),
+        Result(driver=Driver(name="e", command=("y",), modes=modes), missing="gone"),
+    ]
+    return written(directory, show.page(BY_ID, found, {"PostgreSQL": "17.10"}))
+
+
 PAGES = {
     "report, NO-GO": a_report("no-go", recorded),
     "report, CLEAR": a_report("clear"),
@@ -96,6 +124,9 @@ PAGES = {
     "scorecard, GO": a_scorecard("go"),
     "scorecard, template": lambda directory: write_template(None, directory)[1],
     "pack": a_pack,
+    "SOC 2": a_soc2,
+    "a soak's status": lambda directory: written(directory, status_page(SOME)),
+    "driver matrix": a_matrix,
 }
 
 
