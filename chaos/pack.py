@@ -79,11 +79,16 @@ PARTS = (
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What became of a part: the files to look at, or why there are none."""
+    """What became of a part: the files to look at, and why it is not what it should be ('': it is)."""
 
     part: Part
     files: tuple[str, ...] = ()
     reason: str = ""
+
+    @property
+    def state(self) -> str:
+        """'made', 'wanting' (it is there, and says that something is not well), or 'missing'."""
+        return "made" if not self.reason else "wanting" if self.files else "missing"
 
 
 def pack(evidence: Path, output: Path | None, config: Path | None, parts: Sequence[Part] = PARTS) -> tuple[Path, list[Made]]:
