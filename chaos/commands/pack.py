@@ -19,7 +19,7 @@ from chaos.commands.options import config_option, directory_argument
 def command(directory: Path, given: str | None, output: Path | None) -> None:
     """Put all that a Go/No-Go review looks at into one directory, with an index: from one run, in one command.
 
-    Exit: 0 it is complete, 3 a part is missing, or says that something is not well (the index says which, and why), 2 usage, 4 environment.
+    Exit: 0 it is complete, 3 a part is missing, or says that something is not well (the index tells), 2 usage, 4 environment.
     """
     from chaos.pack import INCOMPLETE, INDEX, pack  # noqa: PLC0415
 
