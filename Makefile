@@ -2,7 +2,7 @@
 # Everything below goes through .venv, which the first call makes. A call that finds it up to date sets up nothing.
 
 .DEFAULT_GOAL := help
-.PHONY: help chaos test evidence setup certs lint types pipelines format pins clean
+.PHONY: help chaos test evidence setup certs lint types pipelines wheel sbom audit format pins clean
 .DELETE_ON_ERROR:
 
 # Another Python: make PYTHON=python3.12 chaos. Without it, the .venv that is there is used.
@@ -17,6 +17,7 @@ SET_UP = $(PYTHON) requirements/set_up.py
 RUN := .venv/.stamp-run-$(MADE)
 TEST := .venv/.stamp-test-$(MADE)
 PIPELINES := .venv/pipelines
+SUPPLY := .venv/supply
 ACTIONLINT := github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
 PINS := requirements/set_up.py requirements/run.txt pyproject.toml
 
@@ -51,6 +52,18 @@ pipelines: $(PIPELINES)/.stamp ## lint the nightly pipelines (needs Go)
 	@PYTHONPATH=$(PIPELINES)/lib $(BIN)/python -m check_jsonschema --quiet --builtin-schema vendor.gitlab-ci --data-transform gitlab-ci .gitlab-ci.yml
 	@echo 'pipelines: well'
 
+# The time in it is that of the last commit: the same commit gives the same bytes (tests/unit/test_supply_chain.py).
+wheel: $(TEST) ## the wheel, in dist/
+	@SOURCE_DATE_EPOCH=$$(git log -1 --format=%ct) $(BIN)/python -m hatchling build -t wheel
+
+sbom: $(SUPPLY)/.stamp ## what the product is made of, as CycloneDX, in dist/
+	@mkdir -p dist
+	@PYTHONPATH=$(SUPPLY) $(BIN)/python -W ignore -m cyclonedx_py requirements --pyproject pyproject.toml --output-reproducible --of JSON \
+		-o dist/sbom.cdx.json requirements/run.txt
+
+audit: $(SUPPLY)/.stamp ## known vulnerabilities of what the product is made of (needs the network; what cannot be asked about fails)
+	@PYTHONPATH=$(SUPPLY) $(BIN)/python -m pip_audit --strict --disable-pip --require-hashes -r requirements/run.txt
+
 format: $(TEST) ## put into shape what can be
 	@$(BIN)/ruff check --fix-only . && $(BIN)/ruff format .
 
@@ -78,6 +91,11 @@ $(PIPELINES)/.stamp: requirements/pipelines.txt $(TEST)
 	@rm -rf $(PIPELINES)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --target $(PIPELINES)/lib -r requirements/pipelines.txt
 	@GOBIN="$(CURDIR)/$(PIPELINES)/bin" go install $(ACTIONLINT)
+	@touch $@
+
+$(SUPPLY)/.stamp: requirements/supply.txt $(TEST)
+	@rm -rf $(SUPPLY)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --target $(SUPPLY) -r requirements/supply.txt
 	@touch $@
 
 $(TEST): $(PINS) requirements/test.txt

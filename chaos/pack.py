@@ -69,6 +69,12 @@ PARTS = (
     ),
     Part("Documents", "what a review asks for: is it there, and fresh", gate="rep.documents", output="documents.txt"),
     Part(
+        "For customers",
+        "posture, one-pager and FAQ, of what is proven",
+        command=("trust", "{evidence}", "-o", "{pack}/trust"),
+        shown=("trust",),
+    ),
+    Part(
         "Summary",
         "pass and fail by gate, anomalies, remediation",
         command=("summary", "{evidence}", "-o", "{pack}/summary"),

@@ -15,7 +15,7 @@ from chaos.documents import wanted
 from chaos.model import Finding, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from chaos.checks.limits import Limits
     from chaos.documents import Document
@@ -28,8 +28,13 @@ EXPECTED = "there, with an owner, a date of review that is not too old, its head
 def check(history: History, limits: Limits) -> list[Finding]:
     """'runbook.documents', and so on."""
     del limits
-    found = {one["id"]: one for one in json.loads(history.facts["documents"])}
-    today, oldest = date.fromisoformat(history.facts["today"]), int(history.facts["oldest"])
+    facts = history.facts
+    return judged(json.loads(facts["documents"]), date.fromisoformat(facts["today"]), int(facts["oldest"]))
+
+
+def judged(seen: Iterable[Mapping[str, Any]], today: date, oldest: int) -> list[Finding]:
+    """The same, of what was examined (chaos.documents.Examined, as JSON)."""
+    found = {one["id"]: one for one in seen}
     return [_finding(one, found.get(one.id, {}), today, oldest) for one in wanted()]
 
 

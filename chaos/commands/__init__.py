@@ -8,13 +8,16 @@ from __future__ import annotations
 COMMANDS = (
     "attest",
     "canary",
+    "documents",
     "export",
     "init",
     "pack",
+    "prune",
     "report",
     "rollback",
     "shadow",
     "soak",
     "soc2",
+    "trust",
     "verify",
 )

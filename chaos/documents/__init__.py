@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from datetime import date
     from pathlib import Path
 
+UNDECLARED = "no [documents] in chaos.toml; `chaos-gate init --documents` writes nine texts to start from"
 LARGEST = 4 << 20  # bytes of a document that are read
 _BLANK = re.compile(r"\[\[[^\]\n]*\]\]")
 _HEADING = re.compile(r"^#{1,6}\s+(.*?)\s*#*$", re.MULTILINE)

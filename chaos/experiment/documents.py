@@ -10,7 +10,7 @@ import json
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from chaos.documents import examine
+from chaos.documents import UNDECLARED, examine
 from chaos.model import now
 
 if TYPE_CHECKING:
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from chaos.experiment.core import Recording
     from chaos.model import History
     from chaos.rig import Rig
-
-UNDECLARED = "no [documents] in chaos.toml; `chaos-gate init --documents` writes nine texts to start from"
 
 
 def documents(rig: Rig, case: Case, recording: Recording) -> History:

@@ -38,7 +38,13 @@ SAID = {
     "not_applicable": "not applicable",
     "waived": "waived: does not support",
 }
-TONES = {"pass": "pass", "fail": "fail", "inconclusive": "open", "not_applicable": "none", "waived": "waived"}
+SHOWN = {  # verdict -> (what the page says, its tone)
+    "pass": ("supports", "pass"),
+    "fail": ("failed", "fail"),
+    "inconclusive": ("not proven", "open"),
+    "not_applicable": ("does not apply", "none"),
+    "waived": ("waived", "waived"),
+}
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would carry out (CWE-1236)
 
 
@@ -108,7 +114,7 @@ def as_page(evidence: Evidence, digest: str, gates: Mapping[str, Gate]) -> str:
         (
             control,
             [
-                (name, gates[name].title, how, SAID[gate.verdict], TONES[gate.verdict], gate)
+                (name, gates[name].title, how, *SHOWN[gate.verdict], gate)
                 for name, how in control.gates.items()
                 if (gate := known.get(name)) is not None
             ],

@@ -25,7 +25,7 @@ LAYERS = {
     "documents": {"errors"},
     "checks": {"documents", "histogram", "model", "errors", "statistics", "retries", "sequential", "comparison", "hours"},
     "gates": {"model", "errors", "statistics"},
-    "evidence": {"histogram", "hours", "model", "errors", "statistics", "retries", "gates", "checks"},
+    "evidence": {"ledger", "histogram", "hours", "model", "errors", "statistics", "retries", "gates", "checks"},
     "export": {"histogram", "model", "errors", "statistics", "gates", "checks", "evidence"},
     "verify": set(),
     **dict.fromkeys(EDGES, BASE),

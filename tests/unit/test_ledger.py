@@ -310,7 +310,7 @@ def test_by_hand_what_cannot_be_reached_is_told_and_stays_open(tmp_path, monkeyp
     assert list(ledger.account(path).open) == ["ab12.gw0.1"]
     assert read(path)[-1]["by"] == "hand"
     with pytest.raises(EvidenceUnwritable, match="nobody has healed"):  # and no run writes over it
-        _unbroken(path)
+        _unbroken(path, anew=True)
 
 
 @pytest.mark.parametrize(

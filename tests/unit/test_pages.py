@@ -13,9 +13,9 @@ import pytest
 
 from chaos.evidence import bundle, report, schema, scorecard
 from chaos.evidence.disk import write_text
-from chaos.export import soc2
+from chaos.export import soc2, trust
 from chaos.faults.wire.rows import BY_ID
-from chaos.gates import load as load_gates
+from chaos.gates import load
 from chaos.hours import Colour, Judged
 from chaos.matrix import show
 from chaos.matrix.drivers import Driver
@@ -85,17 +85,26 @@ def a_scorecard(kind):
     return lambda directory: scorecard.write(directory, scorecard.card(evidence_sample.run(kind)))[1]
 
 
+def controls(directory):
+    return written(directory, soc2.as_page(schema.evidence_of(evidence_sample.run("no-go")), "d" * 64, load()))
+
+
+def for_customers(name):
+    def make(directory):
+        write_text(directory / "evidence.json", schema.evidence_json(evidence_sample.run("go")))
+        evidence_sample.store(directory, rounds=1, rate=5).close()
+        made = trust.write(directory, directory / "trust", origin="signed by somebody")
+        return next(one for one in made if one.stem == name)
+
+    return make
+
+
 def a_pack(directory):
     place = directory / "evidence"
     with evidence_sample.store(place, rounds=1, rate=20) as store:
         bundle.write(place, evidence_sample.run("clear"), store, latest=False)
     parts = (*(one for one in PARTS if one.files), Part("Nothing", "for nobody", command=("nothing",)))
     return pack(place, directory / "pack", None, parts)[0] / INDEX
-
-
-def a_soc2(directory):
-    write_text(directory / "evidence.json", schema.evidence_json(evidence_sample.run()))
-    return soc2.write(directory, directory, load_gates())[1]
 
 
 def a_matrix(directory):
@@ -123,8 +132,9 @@ PAGES = {
     "scorecard, NO-GO": a_scorecard("no-go"),
     "scorecard, GO": a_scorecard("go"),
     "scorecard, template": lambda directory: write_template(None, directory)[1],
+    "controls": controls,
+    **{f"for customers, {name}": for_customers(name) for name in trust.PAGES},
     "pack": a_pack,
-    "SOC 2": a_soc2,
     "a soak's status": lambda directory: written(directory, status_page(SOME)),
     "driver matrix": a_matrix,
 }

@@ -72,10 +72,10 @@ def test_a_gate_that_is_missing_is_said(evidence):
     assert {row["statement"] for row in listed if row["gate"] == "sec.waf"} == {"not in this run"}
 
 
-def test_the_command_writes_both_beside_the_evidence(tmp_path, evidence):
+def test_the_command_writes_both(tmp_path, evidence):
     (tmp_path / "evidence.json").write_text(json.dumps(evidence.model_dump(mode="json")), encoding="utf-8")
-    done = CliRunner().invoke(command, [str(tmp_path)])
+    done = CliRunner().invoke(command, [str(tmp_path), "-o", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
     digest = hashlib.sha256((tmp_path / "evidence.json").read_bytes()).hexdigest()
-    assert {row["evidence_sha256"] for row in rows((tmp_path / "soc2.csv").read_text(encoding="utf-8"))} == {digest}
-    assert digest in (tmp_path / "soc2.html").read_text(encoding="utf-8")
+    assert {row["evidence_sha256"] for row in rows((tmp_path / "out" / "soc2.csv").read_text(encoding="utf-8"))} == {digest}
+    assert digest in (tmp_path / "out" / "soc2.html").read_text(encoding="utf-8")
