@@ -66,6 +66,8 @@ def a_soak(directory):
     hours = 30
     minutes = [("soak", history) for history in soak_sample.minutes(hours)]
     run = replace(evidence_sample.run("go"), finished=START + hours * 3600, recordings=lambda: minutes)
+    large = {"n": 13_857_885, "bound": (0.0, 1e-9), "threshold": "P95 <= 120 ms", "measured": 0.0}
+    run = replace(run, gates=tuple(replace(one, **large) if one.id.startswith("rel.p") else one for one in run.gates))
     series = report.read(run)
     series.hours = tuple(Judged(number, list(Colour)[number % 7 % 3], "why it is so") for number in range(hours))
     return written(directory, report.report(run, series=series))
