@@ -90,8 +90,8 @@ HOW = {
     "rotation": "the commands of docs/certificate-rotation-sop.md, with two instances of the target under load",
     "contract": "The candidate is started beside the baseline, on one database; both are asked the same, several times and in turns. "
     "Their descriptions are compared by oasdiff, their answers by status, media type, headers and the shape of their JSON.",
-    "restore": "A base backup is taken and the write-ahead log archived under traffic; tables are destroyed; the database is put "
-    "back to the moment before (docs/rollback.md). Every acknowledged write up to that moment has to be there.",
+    "restore": "A base backup is taken and the write-ahead log archived under traffic; tables are destroyed; the database is put back "
+    "to the moment before (docs/rollback.md). Every acknowledged write up to that moment has to be there.",
     "safeguards": "Instances of the target are started with each flag on and off, behind a slow path, and before an impostor: what "
     "each opens, what stays shut, how long first requests take, and what the health check says (docs/rollout.md).",
     "documents": "The files that [documents] names are read: owner, date of review, headings, and what is left to fill in.",

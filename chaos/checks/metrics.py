@@ -96,7 +96,11 @@ def _panel(
     if not moved:
         declared = json.loads(history.facts["metrics.names"])
         if declared.get(role.id) == "":
-            return finding(Outcome.NOT_APPLICABLE, f"[target.metrics] says that there is no metric for the panel '{role.title}'")
+            return finding(
+                Outcome.NOT_APPLICABLE,
+                f"[target.metrics] says that there is no metric for the panel '{role.title}'",
+                severity="medium",
+            )
         if role.id in declared:
             why = f"the metric that [target.metrics] names for {role.id} is not served"
             return finding(Outcome.FAIL, why, n=1, bad=1)

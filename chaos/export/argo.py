@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from chaos.checks.deciding import ERRORS, HANDSHAKES, HOSTS, LATENCY
 from chaos.errors import UsageError
 from chaos.export import queries as ask
-from chaos.export.policy import PAUSE_5XX, PAUSE_LATENCY, PAUSE_TLS, as_yaml, number
+from chaos.export.policy import as_yaml, number
 from chaos.export.signals import Matcher
-from chaos.export.target_rules import TIMES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -37,7 +37,8 @@ def rollout(policy: Policy) -> str:
     measured = list(_measurements(policy))
     documents = [_verdict(policy), *([_pause(policy, measured)] if measured else []), _steps(policy, paused=bool(measured))]
     notes = [
-        "Replace prometheus-url and evidence-url. Without a traffic router 5 % takes 20 replicas.",
+        "Replace prometheus-url and evidence-url (an evidence.json, or /status.json of a soak).",
+        "Without a traffic router 5 % takes 20 replicas.",
         f"Prometheus has to keep the pods' label as {HASH}.",
         *(["not applicable: no [target.metrics]; nothing but the verdict holds this roll-out"] if policy.metrics is None else []),
     ]
@@ -93,14 +94,14 @@ def _measurements(policy: Policy) -> Iterator[tuple[str, str, float]]:
     canary, stable = (_pods(policy.metrics, f"{{{{args.{name}-hash}}}}") for name in ("canary", "stable"))
     new, old = ask.quantile(canary, 0.95, "5m"), ask.quantile(stable, 0.95, "5m")
     if new and old:
-        yield "p95-to-baseline", f"({new}) / ({old})", PAUSE_LATENCY
+        yield "p95-to-baseline", f"({new}) / ({old})", LATENCY
     if ratio := ask.error_ratio(canary, "5m"):
-        yield "errors-5xx", ratio, PAUSE_5XX
+        yield "errors-5xx", ratio, ERRORS
     refused, usual = (_refused(one, window) for one, window in ((canary, "5m"), (stable, "1h")))
     if refused and usual:
-        yield "unknown-hosts", f"({refused}) - {TIMES} * ({usual})", FEW
+        yield "unknown-hosts", f"({refused}) - {HOSTS:g} * ({usual})", FEW
     if failed := ask.tls_ratio(canary, "5m"):
-        yield "database-tls-failures", failed, PAUSE_TLS
+        yield "database-tls-failures", failed, HANDSHAKES
 
 
 def _refused(some: Signals, window: str) -> str | None:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from chaos.checks.deciding import ERRORS
 from chaos.export import queries as ask
 from chaos.export import soak_rules
-from chaos.export.policy import BURNS, PAUSE_5XX, RETRIED, SATURATED, SOAK
+from chaos.export.policy import BURNS, RETRIED, SATURATED, SOAK
 from chaos.export.signals import Matcher
 
 if TYPE_CHECKING:
@@ -99,10 +100,10 @@ def _requests(policy: Policy, some: Signals) -> Iterator[Panel]:
     if (ratio := ask.error_ratio(some, WINDOW)) is not None:
         yield Panel(
             title="Share of 5xx",
-            about=f"A roll-out pauses above {PAUSE_5XX:.1%}; the budget is {policy.budget:.3%}.",
+            about=f"A roll-out pauses above {ERRORS:.1%}; the budget is {policy.budget:.3%}.",
             queries=(Query(ratio, "5xx"),),
             unit="percentunit",
-            limit=PAUSE_5XX,
+            limit=ERRORS,
         )
     for q, gate in ((0.95, policy.gates["rel.p95"]), (0.99, policy.gates["rel.p99"])):
         if (value := ask.quantile(some, q, WINDOW)) is not None:

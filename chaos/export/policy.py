@@ -31,7 +31,6 @@ SATURATED = 0.9  # of a pool: what is left is for a burst
 RETRIED = (
     0.1  # retries a request (Google, Site Reliability Engineering, 2016, chapter 21: a client's retries, 10 % of its requests)
 )
-PAUSE_LATENCY, PAUSE_5XX, PAUSE_TLS = 1.15, 0.005, 0.002  # roll.pause
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,8 +64,8 @@ class Policy:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of all gates, as canonical JSON: the same thresholds have the same digest."""
-        rows = {key: asdict(gate) for key, gate in sorted(self.gates.items())}
+        """SHA-256 of all gates: of the member `gates` of a run's policy.json, as JSON with sorted keys and no spaces."""
+        rows = [asdict(gate) for gate in self.gates.values()]
         return hashlib.sha256(json.dumps(rows, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     @property

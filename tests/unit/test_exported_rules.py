@@ -1,7 +1,10 @@
 """Alerting and recording rules; promtool is the real one, and runs the tests that are exported with them."""
 
+import hashlib
+import json
 import os
 import subprocess
+from dataclasses import asdict
 
 import pytest
 import yaml
@@ -30,6 +33,41 @@ hikaricp_connections_active{pool="p"} 1
 # TYPE hikaricp_connections_max gauge
 hikaricp_connections_max{pool="p"} 10
 """
+SHAPES = {  # as their own libraries serve them
+    "Go": """\
+# TYPE http_requests_total counter
+http_requests_total{code="200",handler="/x",method="get"} 9
+http_requests_total{code="500",handler="/x",method="get"} 1
+# TYPE http_request_duration_seconds histogram
+http_request_duration_seconds_bucket{handler="/x",le="0.1"} 9
+http_request_duration_seconds_bucket{handler="/x",le="+Inf"} 10
+http_request_duration_seconds_count{handler="/x"} 10
+# TYPE host_rejected_total counter
+host_rejected_total 3
+# TYPE pgxpool_acquired_conns gauge
+pgxpool_acquired_conns 1
+# TYPE pgxpool_max_conns gauge
+pgxpool_max_conns 4
+# TYPE promhttp_metric_handler_requests_total counter
+promhttp_metric_handler_requests_total{code="200"} 5
+""",
+    "Node": """\
+# TYPE http_request_duration_milliseconds histogram
+http_request_duration_milliseconds_bucket{route="/x",status_code="200",le="100"} 9
+http_request_duration_milliseconds_bucket{route="/x",status_code="200",le="+Inf"} 9
+http_request_duration_milliseconds_count{route="/x",status_code="200"} 9
+http_request_duration_milliseconds_count{route="/x",status_code="503"} 1
+""",
+    ".NET": """\
+# TYPE http_requests_received_total counter
+http_requests_received_total{code="200",controller="x",action="y"} 9
+http_requests_received_total{code="500",controller="x",action="y"} 1
+# TYPE http_request_duration_seconds summary
+http_request_duration_seconds{quantile="0.95"} 0.1
+http_request_duration_seconds{quantile="0.99"} 0.1
+http_request_duration_seconds_count 10
+""",
+}
 DECLARED = {
     "errors_5xx": "app.requests",
     "latency": "app_latency_milliseconds",
@@ -63,6 +101,9 @@ CASES = {
     "names that were seen": (policy(text=MICROMETER), ("target",)),
     "no budget, no unverified handshake": (policy(overrides={"rel.availability": 100.0, "sec.tls_handshake": 0.0}), ("target",)),
 }
+
+if EVERY:
+    CASES |= {name: (policy(text=text), ("target",)) for name, text in SHAPES.items()}
 
 
 @pytest.mark.parametrize(("made", "only"), CASES.values(), ids=CASES)
@@ -119,6 +160,12 @@ def test_the_threshold_is_the_gates(tmp_path):
     assert load({"sec.cert_expiry": 45.0})["sec.cert_expiry"].threshold == "fires at <= 45 days"
 
 
+def test_the_digest_is_that_of_the_gates_in_a_runs_policy(tmp_path):
+    rows = json.loads(json.dumps([asdict(gate) for gate in load().values()]))  # as policy.json has them
+    text = json.dumps(rows, sort_keys=True, separators=(",", ":"))
+    assert policy().digest == hashlib.sha256(text.encode()).hexdigest()
+
+
 def test_the_same_input_is_the_same_bytes(tmp_path):
     written, unit = tmp_path / "rules.yml", tmp_path / "test.yml"
     assert run("prometheus", "-o", written, "--tests", unit).exit_code == 0
@@ -146,6 +193,34 @@ def test_what_was_seen_is_what_is_selected():
     assert 'http_server_requests_seconds_count{job="orders", status=~"5.."}' in text
     assert 'hikaricp_connections_active{job="orders"}' in text
     assert "not watched: unknown_host" in text
+
+
+@pytest.mark.parametrize(
+    ("shape", "selectors"),
+    [
+        (
+            "Go",
+            [
+                'http_requests_total{job="orders", code=~"5.."}',
+                'pgxpool_max_conns{job="orders"}',
+                'host_rejected_total{job="orders"}',
+            ],
+        ),
+        ("Node", ['milliseconds_count{job="orders", status_code=~"5.."}', 'milliseconds_bucket{job="orders"}[5m]))) / 1000']),
+        (
+            ".NET",
+            [
+                'http_requests_received_total{job="orders", code=~"5.."}',
+                'max(http_request_duration_seconds{job="orders", quantile="0.99"})',
+            ],
+        ),
+    ],
+)
+def test_other_languages_metrics_are_selected_by_their_own_labels(shape, selectors):
+    text = prometheus.rules(policy(text=SHAPES[shape]), ["target"])
+    assert all(one in text for one in selectors)
+    assert "promhttp" not in text
+    assert {"ErrorBudgetBurnsFast", "LatencyP95", "RequestMetricsGone"} <= alerts(text)
 
 
 def test_a_summary_is_read_by_its_quantile():

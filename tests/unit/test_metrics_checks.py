@@ -32,6 +32,13 @@ CONVENTIONS = {
     "seo": ['seo_requests_total{status="200"} 3', "crawler_hits_total 3"],
     "retries": ["database_retries_total 3", "db_reconnect_attempts_total 3"],
     "latency": ['http_request_duration_seconds_bucket{le="1"} 2\nhttp_request_duration_seconds_count 3'],
+    "pool_size": [
+        "# TYPE database_pool_size gauge\ndatabase_pool_size 3\n# TYPE pg_database_size_bytes gauge\npg_database_size_bytes 9",
+        "# TYPE hikaricp_connections_max gauge\nhikaricp_connections_max 3\n# TYPE hikaricp_connections gauge\nhikaricp_connections 9",
+        "# TYPE pgxpool_max_conns gauge\npgxpool_max_conns 3\n# TYPE pgxpool_max_lifetime_destroy_count gauge\npgxpool_max_lifetime_destroy_count 9",
+        "# TYPE go_sql_max_open_connections gauge\ngo_sql_max_open_connections 3",
+    ],
+    "attempts": ["database_connection_attempts_total 3\ndatabase_connection_failures_total 9", "pgxpool_new_conns_total 3"],
     "certificate_days": ["# TYPE db_cert_expiry_days gauge\ndb_cert_expiry_days 3"],
 }
 
@@ -111,6 +118,10 @@ class TestPanels:
     def test_one_that_is_named_has_to_be_there(self):
         one = found({"seo": [1, 0]}, scrape(), scrape(), **{"metrics.names": '{"seo": "landing_total"}'})["seo"]
         assert one.outcome is Outcome.FAIL
+
+    def test_one_that_is_said_not_to_be_there_is_told_like_any_that_is_missing(self):
+        one = found({"seo": [1, 0]}, scrape(), scrape(), **{"metrics.names": '{"seo": ""}'})["seo"]
+        assert (one.outcome, one.severity) == (Outcome.NOT_APPLICABLE, "medium")
 
     def test_a_retry_that_nobody_made(self):
         one = found({"retries": [1, 0]}, scrape(retries={"n": 5}), scrape(retries={"n": 5}))["retries"]
