@@ -104,7 +104,7 @@ LEAKS = {
     "+250 % a month (0.7 MB an hour of 200 MB), noise 2 %": (leaking(2.5, steady(0.02)), (MEMORY, SESSIONS)),
     "+400 % a month, noise 2 %": (leaking(4.0, steady(0.02)), ALL),
     "+500 % a month, noise 5 %": (leaking(5.0, steady(0.05)), ALL),
-    "+700 % a month, on a day's cycle of 10 %": (leaking(7.0, small_cycle), ALL),
+    "+800 % a month, on a day's cycle of 10 %": (leaking(8.0, small_cycle), ALL),
     "+400 % a month, on a saw-tooth of 20 %": (leaking(4.0, small_tooth), ALL),
     "+700 % a month, while caches of 50 % fill up": (leaking(7.0, filling), ALL),
 }

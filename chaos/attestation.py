@@ -9,19 +9,23 @@ and signed, over the final files.
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chaos import verify
 from chaos.errors import UsageError
 from chaos.evidence import policy, signing
+from chaos.evidence.attested import ENDED
 from chaos.evidence.disk import write_text
+from chaos.evidence.redact import hide, in_json, redact
+from chaos.evidence.rows import plain, revive
 from chaos.evidence.statement import ATTESTATION, statement
-from chaos.evidence.store import STORE, Store
-from chaos.model import Finding, Outcome
+from chaos.evidence.store import SEGMENTS, STORE, Segment, Store, kept
+from chaos.model import Finding, Outcome, now
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from securesystemslib.signer import CryptoSigner
 
@@ -38,6 +42,57 @@ def key() -> CryptoSigner | None:
     """Of CHAOS_SIGNING_KEY; None when it is not set. Raises UsageError."""
     named = os.environ.get(signing.KEY_ENV)
     return signing.signer(Path(named)) if named else None
+
+
+def concluded(
+    directory: Path,
+    findings: Sequence[Finding],
+    judged: Callable[[Sequence[Finding]], Iterable[GateResult]] | None,
+    *,
+    ended: str,
+    secrets: Iterable[str],
+    resumed: bool,
+) -> list[Finding]:
+    """The last records of a run, by its controller: what no worker kept, how it ended, whether all of it verifies.
+
+    Returns the findings as they are kept, without secrets. `judged` makes gates of findings (None: no policy was fixed, so nothing
+    can be attested). `ended` is what ended the run early. Raises EvidenceUnwritable.
+    """
+    path, known = directory / SEGMENTS / "controller.sqlite", tuple(secrets)
+    if resumed:
+        path.unlink(missing_ok=True)  # what an earlier part of the run said of its end
+    have, rest = _as_kept(findings, directory, known)
+    with Segment(path, secrets=known) as segment:
+        if rest:
+            segment.add(rest)
+        if ended:
+            segment.phase(ENDED + redact(ended.partition("\n")[0], known), now())
+    have += rest
+    found = [examine(directory, judged(have))] if judged is not None else []
+    with Segment(path, secrets=known) as segment:
+        if found:
+            segment.add(found)
+        segment.phase("concluded", now())
+    return have + found
+
+
+def _as_kept(findings: Iterable[Finding], directory: Path, secrets: tuple[str, ...]) -> tuple[list[Finding], list[Finding]]:
+    """(as the segments hold them, those that are in none), told apart by all but their words, of which a segment hides secrets."""
+    there: dict[tuple[object, ...], list[Finding]] = {}
+    for one in kept(directory):
+        there.setdefault(_numbers(one), []).append(one)
+    have, rest = [], []
+    for one in findings:
+        if same := there.get(_numbers(one)):
+            have.append(same.pop(0))
+        else:
+            hidden: Finding = revive(Finding, in_json(plain(one), partial(hide, secrets=secrets)))
+            rest.append(hidden)
+    return have, rest
+
+
+def _numbers(one: Finding) -> tuple[object, ...]:
+    return one.check, one.gate, one.outcome, one.experiment, one.took_effect, one.n, one.bad, one.deff, one.severity
 
 
 def examine(directory: Path, results: Iterable[GateResult]) -> Finding:

@@ -22,11 +22,8 @@ from chaos.cases import Case, case_of, select
 from chaos.config import Config, load
 from chaos.errors import ChaosError, CleanupFailed, EvidenceUnwritable, PartFailed
 from chaos.evidence import bundle, policy
-from chaos.evidence.attested import ENDED
 from chaos.evidence.record import HostFacts, Run
-from chaos.evidence.redact import hide, in_json, redact
-from chaos.evidence.rows import plain, revive
-from chaos.evidence.store import SEGMENTS, Segment, kept, merge
+from chaos.evidence.store import merge
 from chaos.experiment.private import own_secrets
 from chaos.gates import Gate, judge, verdict
 from chaos.gates import load as load_gates
@@ -174,6 +171,7 @@ class Collector:
             overrides=dict(self.config.gates),
             waivers=dict(self.config.waivers),
             configuration=self.config.model_dump(mode="json", by_alias=True),
+            secrets=self.secrets,
             experiments=experiments,
             plan=policy.plans(self.directory),
         )
@@ -320,10 +318,17 @@ class Collector:
         if missing and self.error is None and not self.interrupted:
             self.findings += [self._unknown(name, "it was never heard of again") for name in missing]
         self._settle()
-        self._close_chain()
+        self.findings = attestation.concluded(
+            self.directory,
+            self.findings,
+            self._judged if self.fixed else None,
+            ended=self._ended,
+            secrets=self.secrets,
+            resumed=self.request.resume,
+        )
         store = merge(self.directory)
         run = self._run()
-        bundle.write(self.directory, run, store, secrets=self.secrets)
+        bundle.write(self.directory, run, store, secrets=self.secrets, limits=self.limits)
         store.close()
         if self.fixed:
             attestation.seal(self.directory, attestation.key())
@@ -334,35 +339,12 @@ class Collector:
             code = int(self.error.exit_code or ENVIRONMENT)
         return run, code
 
-    def _close_chain(self) -> None:
-        """Chain what no worker kept, how the run ended, and whether all of it verifies: the last records, by the controller."""
-        path = self.directory / SEGMENTS / "controller.sqlite"
-        if self.request.resume:
-            path.unlink(missing_ok=True)  # what an earlier part of the run said of its end
-        self.findings = [self._hidden(one) for one in self.findings]  # as the segments hold them
-        with Segment(path) as segment:
-            rest = Counter(self.findings) - Counter(kept(self.directory))
-            if rest:
-                segment.add(rest.elements())
-            if self._ended:
-                segment.phase(ENDED + redact(self._ended.partition("\n")[0]), now())
-        found = attestation.examine(self.directory, self._judged()) if self.fixed else None
-        with Segment(path) as segment:
-            if found is not None:
-                segment.add([found])
-                self.findings.append(found)
-            segment.phase("concluded", now())
-
-    def _hidden(self, finding: Finding) -> Finding:
-        hidden: Finding = revive(Finding, in_json(plain(finding), lambda text: hide(text, self.secrets)))
-        return hidden
-
     @property
     def _ended(self) -> str:
         return self.error.render() if self.error is not None else "interrupted" if self.interrupted else ""
 
-    def _judged(self) -> tuple[GateResult, ...]:
-        return judge(self.findings, self.gates, absent=absent(self.config, self.gates), waivers=dict(self.config.waivers))
+    def _judged(self, findings: Iterable[Finding]) -> tuple[GateResult, ...]:
+        return judge(findings, self.gates, absent=absent(self.config, self.gates), waivers=dict(self.config.waivers))
 
     def _settle(self) -> None:
         """What the ledger still holds is healed now, or it is an environment error: nothing stays broken in silence."""
@@ -374,7 +356,7 @@ class Collector:
 
     def _run(self) -> Run:
         target = self.config.target
-        results = self._judged()
+        results = self._judged(self.findings)
         chosen = self._selected
         last = verdict(results, self.gates, profile=self.request.profile, selected=chosen)
         if (self.error is not None or self.interrupted) and last is not Verdict.NO_GO:

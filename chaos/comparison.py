@@ -13,7 +13,7 @@ from chaos.model import Outcome
 from chaos.statistics import ALPHA
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 REPLICATES = 400
 FEWEST = 20  # blocks an arm, and buckets of a baseline, below which nothing is said
@@ -53,6 +53,59 @@ def quantile_ratio(
     logs = np.array([math.log(drawn(arms[1]) / drawn(arms[0])) for _ in range(REPLICATES)])
     low, high = np.quantile(logs, [alpha, 1 - alpha])
     return Ratio(math.exp(value), math.exp(float(low)), math.exp(float(high)))
+
+
+def quantile_ratio_of_counts(
+    baseline: Sequence[Mapping[float, int]],
+    candidate: Sequence[Mapping[float, int]],
+    q: float,
+    *,
+    seed: int = 1,
+    alpha: float = ALPHA,
+) -> Ratio:
+    """The same from histograms: each block is value -> how often. Ratios come in the histograms' own steps."""
+    arms = [[block for block in arm if block] for arm in (baseline, candidate)]
+    if min(map(len, arms)) < FEWEST:
+        return Ratio(math.nan, 0.0, math.inf, f"needs {FEWEST} blocks an arm, there are {len(arms[0])} and {len(arms[1])}")
+    import numpy as np  # noqa: PLC0415
+
+    rng = np.random.default_rng(seed)
+
+    def quantiles(arm: Sequence[Mapping[float, int]]) -> np.ndarray:
+        """Of all of it first, then of each replicate."""
+        values = np.array(sorted({value for block in arm for value in block}))
+        place = {value: i for i, value in enumerate(values.tolist())}
+        table = np.zeros((len(arm), len(values)))
+        for row, block in enumerate(arm):
+            for value, count in block.items():
+                table[row, place[value]] = count
+        drawn = rng.multinomial(len(arm), np.full(len(arm), 1 / len(arm)), REPLICATES)
+        summed = np.cumsum(np.vstack([np.ones(len(arm)), drawn]) @ table, axis=1)
+        return np.asarray(values[np.argmax(summed >= q * summed[:, -1:], axis=1)])
+
+    logs = np.log(quantiles(arms[1]) / quantiles(arms[0]))
+    low, high = np.quantile(logs[1:], [alpha, 1 - alpha])
+    return Ratio(math.exp(float(logs[0])), math.exp(float(low)), math.exp(float(high)))
+
+
+def throughput_ratio(
+    baseline: Sequence[tuple[float, float]], candidate: Sequence[tuple[float, float]], *, seed: int = 1, alpha: float = ALPHA
+) -> Ratio:
+    """How many times *fewer* good answers a second the candidate gives, from (answers, seconds) of blocks: above 1 is worse."""
+    if min(len(baseline), len(candidate)) < FEWEST:
+        return Ratio(math.nan, 0.0, math.inf, f"needs {FEWEST} blocks an arm, there are {len(baseline)} and {len(candidate)}")
+    import numpy as np  # noqa: PLC0415
+
+    rng = np.random.default_rng(seed)
+
+    def rates(arm: Sequence[tuple[float, float]]) -> np.ndarray:
+        drawn = rng.multinomial(len(arm), np.full(len(arm), 1 / len(arm)), REPLICATES)
+        good, seconds = (np.vstack([np.ones(len(arm)), drawn]) @ np.array(arm, dtype=float)).T
+        return np.asarray(np.maximum(good, 0.5) / seconds)
+
+    logs = np.log(rates(baseline) / rates(candidate))
+    low, high = np.quantile(logs[1:], [alpha, 1 - alpha])
+    return Ratio(math.exp(float(logs[0])), math.exp(float(low)), math.exp(float(high)))
 
 
 def within(ratio: Ratio, limit: float) -> Outcome:

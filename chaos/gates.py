@@ -174,8 +174,14 @@ def _demonstrated(gate: Gate, found: Sequence[Finding], base: GateResult) -> Gat
         base = replace(base, bound=(lower(missed, n), upper(missed, n)))
         reason = f"recovered {n - missed} of {n}, slowest {slowest:.1f} s; that proves {1 - upper(missed, n):.1%} of such outages"
     if outcome in {Outcome.FAIL, Outcome.INCONCLUSIVE}:
-        reason += f"; {_first(found, outcome)}"
+        reason += f"; {_all(found, outcome)}"
     return replace(base, outcome=outcome, measured=float(len(found) - passed), n=len(found), reason=reason)
+
+
+def _all(found: Sequence[Finding], outcome: Outcome) -> str:
+    """As `_first`, of the first two."""
+    told = [f"{one.check}: {one.detail}" for one in found if one.outcome is outcome]
+    return "; ".join(told[:2]) + (f"; and {len(told) - 2} more" if len(told) > 2 else "")
 
 
 def _first(found: Sequence[Finding], outcome: Outcome) -> str:

@@ -45,6 +45,11 @@ class Histogram:
         index = self._counts.get_counts_array_index(min(HIGHEST, max(LOWEST, round(seconds * MICRO))))
         return sum(self._counts.counts[index + 1 :])
 
+    def counts(self) -> dict[float, int]:
+        """Value (seconds, to the histogram's resolution) -> how often it was there."""
+        found = enumerate(self._counts.counts)
+        return {self._counts.get_value_from_index(index) / MICRO: count for index, count in found if count}
+
     def __len__(self) -> int:
         return int(self._counts.get_total_count())
 

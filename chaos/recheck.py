@@ -22,6 +22,7 @@ from chaos.session import config_path, limits_for
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from chaos.checks import Limits
     from chaos.evidence.record import Run
 
 
@@ -66,6 +67,13 @@ def _compare(before: Run, after: Run, directory: Path) -> None:
         f"{after.verdict.value}  {directory}: {len(after.findings)} findings judged again; recorded verdict {before.verdict.value}\n"
         + ("\n".join(changed) + "\n" if changed else "  every gate as recorded\n")
     )
+
+
+def opened(directory: Path, given: str | None) -> tuple[Run, Limits]:
+    """A recorded run, and what its checks are held against by this chaos.toml."""
+    run = _store(directory).run()
+    config = load(config_path(given))
+    return run, limits_for(config, load_gates(config.gates), seed=run.seed, given=given)
 
 
 def rewrite(directory: Path) -> tuple[Path, ...]:

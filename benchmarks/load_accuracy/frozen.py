@@ -1,6 +1,6 @@
-"""A server that answers after 20 ms, and is frozen for a part of every so many seconds: an answer that is due then waits for its end.
+"""A server that answers after 200 ms, and is frozen for a part of every so many seconds: an answer that is due then waits for its end.
 
-    python frozen.py --service 0.02 --freeze 1 --every 20 --begin 10
+    python frozen.py --service 0.2 --freeze 1 --every 20 --begin 10
 
 It prints its port, then obeys a fixed schedule: frozen from `begin` on, each `every` seconds, for `freeze` seconds, counted from the
 time that it prints beside the port (seconds since the epoch). `truth` says what a request that is sent at a given time has to wait.
@@ -66,7 +66,7 @@ async def main(options: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="a server that is frozen from time to time")
-    for name, default in (("service", 0.02), ("freeze", 1.0), ("every", 20.0), ("begin", 10.0)):
+    for name, default in (("service", 0.2), ("freeze", 1.0), ("every", 20.0), ("begin", 10.0)):
         parser.add_argument(f"--{name}", type=float, default=default)
     with asyncio.Runner(loop_factory=punctual) as runner:
         runner.run(main(parser.parse_args()))

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import psutil
 
-from benchmarks.load_accuracy.compare import frozen
+from benchmarks.load_accuracy.compare import frozen, preferred
 from chaos.config import Target
 from chaos.histogram import merged
 from chaos.processes import Reaper
@@ -37,9 +37,11 @@ def ours(rate: float, seconds: float, *, kept: bool) -> float:
         load = Load(plan, reaper=reaper, directory=Path(name))
         load.start()
         process = psutil.Process(load.pid)
+        held = process.memory_info().rss
         before, began = sum(process.cpu_times()[:2]), time.monotonic()
         time.sleep(seconds)
         took, lasted = sum(process.cpu_times()[:2]) - before, time.monotonic() - began
+        held, now = held >> 20, process.memory_info().rss >> 20
         load.stop()
         intervals, _ = load.take()
     good, planned = sum(one.good for one in intervals), sum(one.planned for one in intervals)
@@ -51,7 +53,7 @@ def ours(rate: float, seconds: float, *, kept: bool) -> float:
         f"ours, {'kept connections' if kept else 'a connection each'}: {done:.0f}/s, {good} of {planned} good, left out {dict(left)}; "
         f"{took / lasted:.0%} of a core; "
         f"send lag P50 {lag.quantile(0.5) * 1000:.2f}, P99 {lag.quantile(0.99) * 1000:.2f} ms; "
-        f"latency P50 {latency.quantile(0.5) * 1000:.2f} ms; covered {covered:.1%}"
+        f"latency P50 {latency.quantile(0.5) * 1000:.2f} ms; covered {covered:.1%}; {held} MiB at first, {now} in the end"
     )
     return done * lasted / took
 
@@ -101,6 +103,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=1_600)
     parser.add_argument("--seconds", type=float, default=15)
     options = parser.parse_args()
+    print(f"run {preferred()}")
     most = [ours(options.rate, options.seconds, kept=kept) for kept in (False, True)]
     print(f"one core: {most[0]:.0f}/s on connections of their own, {most[1]:.0f}/s on kept ones (wanted: {WANTED})")
     with frozen(service=0, freeze=0) as (port, _):

@@ -93,7 +93,7 @@ FAMILIES: Mapping[str, tuple[Check, ...]] = {
     **dict.fromkeys(("corpus-sample", "corpus-steady", "corpus-fault", "corpus-candidate"), (corpus.check,)),
     **dict.fromkeys(("logs", "logs-fault"), (logs.check,)),
     **dict.fromkeys(("metrics", "metrics-tls", "metrics-pool"), (metrics.check,)),
-    "soak": (),  # a minute by itself says nothing: chaos.checks.longrun judges the whole run
+    **dict.fromkeys(("soak", "baseline"), ()),  # a minute by itself says nothing: chaos.checks.longrun judges the whole run
 }
 
 

@@ -18,6 +18,7 @@ COMMANDS = (
     "shadow",
     "soak",
     "soc2",
+    "summary",
     "trust",
     "verify",
 )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Mapping, Sequence
 
+SOAK = "soak"  # a family: the minutes of a long run, which repeat the windows of faults that have a history of their own
 ENDED = "ended: "  # how a phase begins that says what ended a run early
 PLAN = "plan "  # and one that binds a plan: its name and its SHA-256
 
@@ -54,12 +55,17 @@ def attested(connection: sqlite3.Connection) -> Attested:
             "took_effect": bool(json.loads(effect)["took"]),
             "cleanup": cleanup,
         }
-        for segment, experiment, fault, scope, injected, healed, effect, cleanup in ask(
-            "SELECT h.worker, h.experiment, w.fault, w.scope, w.injected, w.healed, w.effect, w.cleanup FROM window w "
+        for segment, experiment, facts, fault, scope, injected, healed, effect, cleanup in ask(
+            "SELECT h.worker, h.experiment, h.facts, w.fault, w.scope, w.injected, w.healed, w.effect, w.cleanup FROM window w "
             "JOIN history h ON h.number = w.history ORDER BY w.injected, h.worker, w.rowid"
         )
+        if json.loads(facts).get("family") != SOAK
     ]
-    controls = ask("SELECT experiment, control FROM history ORDER BY started, worker, number").fetchall()
+    controls = ask(
+        "SELECT h.experiment, h.control FROM chain c JOIN history h ON h.number = c.record WHERE c.kind = ? "
+        "ORDER BY c.segment, c.number",
+        (HISTORY,),
+    ).fetchall()
     lone = f"SELECT f.\"check\" FROM finding f JOIN chain c ON c.kind = '{FINDINGS}' AND c.record = f.history"  # noqa: S608  (ours)
     heard = Counter([experiment for experiment, _ in controls]) + Counter(check for (check,) in ask(lone))
     spans = ask("SELECT started, max(seconds), min(covered) FROM interval GROUP BY started").fetchall()

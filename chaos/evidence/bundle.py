@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from chaos.errors import UsageError
-from chaos.evidence import accepted, schema
+from chaos.evidence import accepted, schema, summary
 from chaos.evidence.disk import write_text, written
 from chaos.evidence.junit import junit
 from chaos.evidence.streak import strip
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
+    from chaos.checks import Limits
     from chaos.evidence.record import Run
     from chaos.evidence.store import Store
 
@@ -33,13 +34,14 @@ def write(
     secrets: Sequence[str] = (),
     latest: bool | None = None,
     previous: Path | None = None,
+    limits: Limits | None = None,
 ) -> None:
     """Writes all files of a run, evidence.json first: what decides is there even if what explains it could not be drawn.
 
     `secrets` are values that no output may hold (those of known shapes are taken out anyway). `latest`: point `latest` beside the
     directory to it (None: only when that is in a directory named 'evidence', so that `--evidence /tmp/x` leaves /tmp alone).
     `previous`: the evidence directory to compare with (None: the one that `latest` points to, if it is of the same target and
-    profile). Raises EvidenceUnwritable.
+    profile). `limits` are what a soak's hours are held against in its summaries (None: gates.toml's). Raises EvidenceUnwritable.
     """
     hidden = tuple(secrets)
     run = replace(run, recordings=store.recordings)
@@ -58,6 +60,8 @@ def write(
 
     digest = hashlib.sha256((directory / "evidence.json").read_bytes()).hexdigest()
     scorecard.write(directory, scorecard.card(run, strip=strip(series.hours), digest=digest), secrets=hidden)
+    if summary.is_long(run):
+        summary.write(directory, run, limits=limits, secrets=hidden)
     if latest or (latest is None and directory.absolute().parent.name == "evidence"):
         point(directory)
 

@@ -12,13 +12,14 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from chaos.checks import hosts
 from chaos.errors import UsageError
 from chaos.evidence.chain import COVERED, FORM, POLICY
 from chaos.evidence.disk import write_text
-from chaos.evidence.redact import HIDDEN, redact
+from chaos.evidence.redact import HIDDEN, in_json, redact
 from chaos.evidence.schema import moment
 from chaos.model import now
 from chaos.statistics import ALPHA
@@ -79,10 +80,12 @@ def compose(
     overrides: Mapping[str, float],
     waivers: Mapping[str, str],
     configuration: Json,
+    secrets: Iterable[str],
     experiments: Iterable[tuple[str, int]],
     plan: Mapping[str, str],
 ) -> dict[str, Json]:
     """The file as a value. `selected`: the gates that this run has to prove (None: all that its profile must settle)."""
+    known = tuple(secrets)
     return {
         "schema_version": SCHEMA_VERSION,
         "run": run,
@@ -91,7 +94,7 @@ def compose(
         "target": target,
         "profile": profile,
         "seed": seed,
-        "command": redact(command),
+        "command": redact(command, known),
         "selected": None if selected is None else sorted(selected),
         "gates": [asdict(gate) for gate in gates.values()],
         "due": [gate.id for gate in gates.values() if gate.due(profile)],
@@ -111,7 +114,7 @@ def compose(
         "host_rows": {row.id: row.kind for row in hosts.rows() if row.kind},
         "experiments": [{"experiment": name, "times": times} for name, times in experiments],
         "plan": dict(plan),
-        "configuration": hidden(configuration),
+        "configuration": in_json(hidden(configuration), partial(redact, secrets=known)),
         "record": {"form": FORM, "tables": {name: list(columns) for name, columns in COVERED.items()}},
     }
 

@@ -13,6 +13,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from chaos.checks.longrun import delta
 from chaos.checks.recovery import recovery
 from chaos.evidence.binned import Long
 from chaos.model import Connection, History, Kind, Operation, Window
@@ -126,7 +127,8 @@ def collect(
                 told.setdefault((window.fault, round(window.injected)), _told(worker, history, window, started, clean))
         else:
             _draw(series, lane, worker, history, clean)
-        series.long.take(history.intervals, history.gauges)
+        if history.facts.get("family") != delta.FAMILY:  # what another run was like is none of this one's load
+            series.long.take(history.intervals, history.gauges)
         if history.facts.get("family") in CANARY and "decision" in history.facts and len(series.steps) < MOST_STEPS:
             series.steps.append(_step(history, clean))
         if "replicas" in history.facts:

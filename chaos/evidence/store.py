@@ -331,6 +331,9 @@ def merge(directory: Path) -> Store:
         try:
             connection = _create(partial)
             try:
+                # Nobody reads it before it is whole, so nothing has to reach the disk before then: 72 hours have 4,320 transactions.
+                connection.execute("PRAGMA synchronous = OFF")
+                connection.execute("PRAGMA journal_mode = MEMORY")
                 for segment in segments:
                     damaged += _take(connection, segment)
                 kept["damaged"] = json.dumps(damaged)
@@ -338,6 +341,8 @@ def merge(directory: Path) -> Store:
                     connection.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", kept.items())
             finally:
                 connection.close()
+            with partial.open("rb+") as whole:
+                os.fsync(whole.fileno())
             partial.replace(path)
         finally:
             partial.unlink(missing_ok=True)

@@ -43,9 +43,9 @@ def run(rig: Rig, case: Case, recording: Recording, *, stage: Stage) -> History:
     state = State(
         url=driver.session.base_url,
         good="baseline",
-        command=_command(rig, deploy.rollback, "baseline"),
+        command=command_of(rig, deploy.rollback, "baseline"),
         cwd=str(rig.config.target.cwd),
-        env=_env(rig),
+        env=env_of(rig),
         version_header=deploy.version_header,
         version=before,
         **probe(rig),
@@ -56,7 +56,7 @@ def run(rig: Rig, case: Case, recording: Recording, *, stage: Stage) -> History:
     try:
         time.sleep(0.5)
         facts["bad.from"] = str(now())
-        if failed := _deploy(rig, "candidate"):
+        if failed := put_out(rig, "candidate"):
             return recording.history(control=failed)
         answers: list[str] = []
         if not wait_for(lambda: _other(rig, before, answers), SEEING, every=0.1):
@@ -76,7 +76,7 @@ def run(rig: Rig, case: Case, recording: Recording, *, stage: Stage) -> History:
     finally:
         driver.end_clients()
         if _version(rig) != before:  # where the roll-back did nothing
-            _deploy(rig, "baseline")
+            put_out(rig, "baseline")
 
 
 def _version(rig: Rig) -> str:
@@ -93,25 +93,26 @@ def _other(rig: Rig, before: str, answers: list[str]) -> bool:
     return len(answers) >= ENOUGH
 
 
-def _command(rig: Rig, argv: tuple[str, ...], version: str) -> tuple[str, ...]:
-    return tuple(expand(argv, {**rig.target.values, "version": version}))
+def command_of(rig: Rig, argv: tuple[str, ...], version: str, weight: int = 100) -> tuple[str, ...]:
+    """`deploy` or `rollback`, its placeholders filled in."""
+    return tuple(expand(argv, {**rig.target.values, "version": version, "weight": str(weight)}))
 
 
-def _env(rig: Rig) -> dict[str, str]:
+def env_of(rig: Rig) -> dict[str, str]:
     """What the target itself is started with, where it is started here."""
     return rig.target.recipe()[1] if isinstance(rig.target, CommandTarget) else {}
 
 
-def _deploy(rig: Rig, version: str) -> str:
-    """Put a release out by the team's own command; '' or why that failed."""
+def put_out(rig: Rig, version: str, weight: int = 100) -> str:
+    """Give a release so many per cent of the requests, by the team's own command; '' or why that failed."""
     deploy = rig.config.target.deploy
     assert deploy is not None
-    argv = _command(rig, deploy.deploy, version)
+    argv = command_of(rig, deploy.deploy, version, weight)
     try:
         done = subprocess.run(
             argv,
             cwd=rig.config.target.cwd,
-            env={**os.environ, **_env(rig)},
+            env={**os.environ, **env_of(rig)},
             capture_output=True,
             text=True,
             timeout=LONGEST,

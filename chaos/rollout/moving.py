@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import subprocess
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-import httpx
-
-from chaos.config import expand, names_in
+from chaos.config import names_in
 from chaos.environments.local.edge import UPSTREAM
 from chaos.errors import TargetFailed
+from chaos.experiment.asking import ask
 from chaos.model import Kind
-from chaos.rollout.rollback import LIMIT, State, roll_back
+from chaos.rollout.deploying import command_of, env_of, put_out
+from chaos.rollout.drill import probe
+from chaos.rollout.rollback import State, roll_back
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
 
     from chaos.config import Deploy
     from chaos.environments import Edge
@@ -47,19 +46,6 @@ class Mover(Protocol):
         """'baseline', 'candidate', or '' for what an interval says of who answered."""
 
 
-def state_of(rig: Rig, url: str) -> State:
-    """What a roll-back has to know of the target, whoever moves the weights."""
-    driver = rig.driver
-    sample = driver.samples[Kind.READ][0]
-    values = {**driver.session.values, "unique": "rollback"}
-    return State(
-        url=url,
-        path=expand(sample.request.path, values),
-        headers={**driver.session.headers("rollback"), **expand(dict(sample.request.headers), values)},
-        good="baseline",
-    )
-
-
 @dataclass(slots=True)
 class ByEdge:
     """Caddy's weights. `name` is the upstream that plays the candidate (in the drill another one than afterwards)."""
@@ -77,7 +63,7 @@ class ByEdge:
     def of(cls, rig: Rig, edge: Edge, ports: Mapping[str, int], name: str) -> ByEdge:
         """Everything to the baseline, to begin with."""
         url = f"http://127.0.0.1:{edge.port}"
-        state = replace(state_of(rig, url), admin_url=edge.admin_url, upstreams=dict(ports))
+        state = State(url=url, good="baseline", admin_url=edge.admin_url, upstreams=dict(ports), **probe(rig))
         edge.set_weights({"baseline": 100})
         named = {f"127.0.0.1:{port}": ("baseline" if one == "baseline" else "candidate") for one, port in ports.items()}
         return cls(edge=edge, ports=ports, name=name, state=state, url=url, releases=named)
@@ -99,9 +85,8 @@ class ByEdge:
 class ByCommand:
     """[target.deploy]: `deploy` for each weight that it takes, `rollback` for the way back. Versions are told by their header."""
 
+    rig: Rig
     deploy: Deploy
-    values: Mapping[str, str]
-    cwd: Path
     state: State
     own: frozenset[str]  # what the baseline calls itself
     header: str = ""
@@ -114,23 +99,24 @@ class ByCommand:
         """Learns what the baseline calls itself; TargetFailed when it says nothing."""
         deploy, target = rig.config.target.deploy, rig.config.target
         assert deploy is not None
-        values = dict(rig.target.values)
-        state = replace(
-            state_of(rig, rig.target.base_url),
-            command=tuple(expand(deploy.rollback, values)),
-            cwd=str(target.cwd),
-            version_header=deploy.version_header,
-        )
-        own = _names(state, deploy.version_header)
+        own = _names(rig, deploy.version_header)
         if not own:
             raise TargetFailed(
                 f"no answer has the header {deploy.version_header}: who answered cannot be told",
                 remedy="let every release answer with it, or mend version_header",
                 where=target.where("deploy"),
             )
-        version = next(iter(own)) if len(own) == 1 else ""
-        known = replace(state, version=version)
-        return cls(deploy, values, target.cwd, known, own, header=deploy.version_header, url=rig.target.base_url)
+        state = State(
+            url=rig.target.base_url,
+            good="baseline",
+            command=command_of(rig, deploy.rollback, "baseline"),
+            cwd=str(target.cwd),
+            env=env_of(rig),
+            version_header=deploy.version_header,
+            version=next(iter(own)) if len(own) == 1 else "",
+            **probe(rig),
+        )
+        return cls(rig, deploy, state, own, header=deploy.version_header, url=rig.target.base_url)
 
     @property
     def steps(self) -> bool:
@@ -139,13 +125,8 @@ class ByCommand:
 
     def move(self, weight: int) -> None:
         """See `Mover`. TargetFailed when the command fails."""
-        argv = expand(list(self.deploy.deploy), {**self.values, "version": "candidate", "weight": str(weight)})
-        try:
-            done = subprocess.run(argv, cwd=self.cwd, capture_output=True, text=True, timeout=LIMIT, check=False)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            raise _failed(argv, str(error), ()) from error
-        if done.returncode:
-            raise _failed(argv, f"exit status {done.returncode}", tuple((done.stdout + done.stderr).splitlines()[-8:]))
+        if failed := put_out(self.rig, "candidate", weight):
+            raise TargetFailed(failed, remedy="mend `deploy`", where=self.rig.config.target.where("deploy"))
 
     def back(self) -> float:
         """See `Mover`."""
@@ -156,19 +137,8 @@ class ByCommand:
         return "" if not release else "baseline" if release in self.own else "candidate"
 
 
-def _failed(argv: list[str], why: str, tail: tuple[str, ...]) -> TargetFailed:
-    return TargetFailed(
-        f"the deploy command failed: {why}", remedy="mend `deploy` in [target.deploy]", where=" ".join(argv), tail=tail
-    )
-
-
-def _names(state: State, header: str) -> frozenset[str]:
+def _names(rig: Rig, header: str) -> frozenset[str]:
     """What answers are signed with before anything is deployed."""
-    found = set()
-    with httpx.Client(trust_env=False, verify=False, timeout=5.0) as client:  # noqa: S501  (who answers is asked, not whether TLS is)
-        for _ in range(KNOWN):
-            try:
-                found.add(client.get(state.url + state.path, headers=dict(state.headers)).headers.get(header, ""))
-            except httpx.HTTPError:
-                continue
-    return frozenset(found - {""})
+    driver = rig.driver
+    answers = (ask(driver, driver.session, driver.samples[Kind.READ][0], client="canary") for _ in range(KNOWN))
+    return frozenset(one.headers.get(header.lower(), "") for one in answers) - {""}

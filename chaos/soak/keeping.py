@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from chaos.checks import judge
-from chaos.evidence.store import SEGMENTS, Segment
+from chaos.checks.longrun import recorded
+from chaos.evidence.store import SEGMENTS, STORE, Segment, Store
 from chaos.model import now
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from chaos.campaign import Campaign
     from chaos.model import Finding, History
@@ -35,6 +37,13 @@ class Keeping:
         """One minute, whole or not at all."""
         history = minute.history(self.plan)
         self.campaign.record(history, judge(history, self.campaign.collector.limits))
+        self.seen(history)
+
+    def compare(self, directory: Path) -> None:
+        """Keep what a recorded run was like beside this run's own minutes, so that a recheck needs nothing else (rel.delta)."""
+        with Store(directory / STORE) as store:
+            history = recorded(store.histories(), before=self.plan.started)
+        self.campaign.record(history)
         self.seen(history)
 
     def seen(self, history: History) -> None:

@@ -13,7 +13,7 @@ from chaos import campaign as campaigns
 from chaos.collector import Request
 from chaos.config import load
 from chaos.errors import UsageError
-from chaos.evidence.store import SEGMENTS
+from chaos.evidence.store import SEGMENTS, STORE, Store
 from chaos.model import now
 from chaos.session import config_path
 from chaos.soak import plan as planning
@@ -80,6 +80,8 @@ def _new(asked: Asked) -> Request:
     profile = "soak" if asked.hours >= planning.FULL else "smoke"
     if asked.functional:
         rounds.taken(Path(asked.functional), config, profile=profile)
+    if asked.baseline:
+        Store(Path(asked.baseline) / STORE).close()
     return Request(
         given=asked.given,
         profile=profile,
@@ -166,6 +168,8 @@ def _work(campaign: Campaign, *, asked: Asked, plan: Plan | None, page: Page) ->
     try:
         if not left.started:
             keeping.phase(STARTED, plan.started)
+            if plan.baseline:
+                keeping.compare(Path(plan.baseline))
         if plan.model:
             _model(keeping, left, clock)
         else:

@@ -63,7 +63,7 @@ def bursts(blocks: Sequence[tuple[int, int]]) -> float:
     from scipy.special import gammaincinv  # noqa: PLC0415
 
     ordered = sorted(one / size for one, size in blocks)
-    usual = ordered[len(ordered) // 2]
+    usual = ordered[(len(ordered) - 1) // 2]
     weights: list[int] = []
     single, before = 0, False
     for one, size in blocks:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from chaos.verify.result import Step
 
 ENDED = "ended: "  # a phase that says what ended a run early
+CONTROLLER = "controller"  # the segment of whoever ends a run
 PLAN = "plan "  # a phase that binds what the run was going to do
 
 
@@ -71,7 +72,8 @@ def read(
         seen.heads |= walk.heads
         seen.histories |= walk.histories
         seen.rows.update(database.counts())
-    seen.raw.update(long_run.compare(seen.long, seen.findings, policy, counts))
+    whole = CONTROLLER in seen.heads and not seen.ended
+    seen.raw.update(long_run.compare(seen.long, seen.findings, policy, counts, whole=whole))
     seen.faults.sort(key=lambda one: (one["injected"], one["segment"]))
     return seen
 
@@ -86,7 +88,8 @@ def _gather(record: Record, seen: Seen) -> None:
         return
     seen.heard[history["experiment"]] += 1
     seen.controls.append((history["experiment"], history["control"]))
-    for window in record.tables["window"]:
+    minute = record.facts.get("family") == "soak"  # which repeats the windows of faults that have a history of their own
+    for window in () if minute else record.tables["window"]:
         effect = parsed(window["effect"]) or {}
         seen.faults.append(
             {

@@ -5,6 +5,7 @@ import asyncio
 import itertools
 import random
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from chaos.targets.reference.settings import Settings
 
 DEFECTS = {}
 DICE = random.Random(1)
+KEPT = []
 
 
 def defect(made):
@@ -75,9 +77,11 @@ def turns_landing_hosts_away(settings):
 @defect
 def some_handshakes_fail(settings):
     """A third of its connections trusts the wrong authority, and none lasts longer than a second. Requests hardly notice."""
-    wrong = Path(f"wrong-ca-{settings.port}.pem")
+    room = tempfile.TemporaryDirectory()  # as long as this process lives
+    KEPT.append(room)
+    wrong = Path(room.name) / "wrong-ca.pem"
     trustme.CA().cert_pem.write_to_path(wrong)
-    strict, broken = connector(settings), connector(settings, change={"sslrootcert": str(wrong.resolve())})
+    strict, broken = connector(settings), connector(settings, change={"sslrootcert": str(wrong)})
     made = []
 
     async def connect():

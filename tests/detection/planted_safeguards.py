@@ -69,12 +69,12 @@ def ready_without_looking(settings):
 
 
 def _answering(settings, path):
-    """The path is answered with a yes, whatever there is."""
+    """Once it has started, the path is answered with a yes, whatever there is."""
     app = build_app(settings)
     inner = app.gate
 
     async def gate(scope, receive, send):
-        if scope["type"] == "http" and scope["path"] == path:
+        if scope["type"] == "http" and scope["path"] == path and app.pool.warmed:
             await JSONResponse({"status": "ready"})(scope, receive, send)
             return
         await inner(scope, receive, send)

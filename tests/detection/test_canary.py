@@ -59,11 +59,18 @@ def test_a_team_moves_its_own_weights(tmp_path):
 
 @pytest.mark.parametrize("defect", ["fails", "slow", "silent"] if EVERY else ["fails"])
 def test_a_teams_bad_release_goes_back_by_its_own_command(tmp_path, defect):
+    """And it is decided again from disk."""
     with front(tmp_path, defect) as (config, share):
         result = canary(config, tmp_path, "--steps", "50,100", "--compress", "--rate", "200")
         assert result.code == (3 if defect == "silent" else 1), result.shown  # who was silent cannot be told
         assert told(result, "canary.50")["outcome"] == ("inconclusive" if defect == "silent" else "fail")
         assert share.read_text() == "0"
+    again = [sys.executable, "-m", "chaos", "recheck", str(tmp_path / "evidence"), "-c", str(config)]
+    done = subprocess.run(again, capture_output=True, text=True, timeout=60, check=False, env=environment())
+    assert done.returncode == result.code, done.stderr
+    assert "every gate as recorded" in done.stdout, done.stdout
+    with Store(tmp_path / "evidence" / STORE) as store:
+        assert {one.experiment for one in store.histories()} == {"canary.50", "canary"}
 
 
 def test_the_way_back_outlives_the_canary(tmp_path):
@@ -85,17 +92,6 @@ def test_the_way_back_outlives_the_canary(tmp_path):
         done = subprocess.run(back, capture_output=True, text=True, timeout=60, check=False, env=environment())
         assert done.returncode == 0, done.stderr
         assert share.read_text() == "0"
-
-
-def test_it_is_decided_again_from_disk(tmp_path):
-    with front(tmp_path, "fails") as (config, _):
-        canary(config, tmp_path, "--steps", "50,100", "--compress", "--rate", "200")
-    again = [sys.executable, "-m", "chaos", "recheck", str(tmp_path / "evidence"), "-c", str(config)]
-    done = subprocess.run(again, capture_output=True, text=True, timeout=60, check=False, env=environment())
-    assert done.returncode == 1, done.stderr
-    assert "every gate as recorded" in done.stdout
-    with Store(tmp_path / "evidence" / STORE) as store:
-        assert {one.experiment for one in store.histories()} == {"canary.50", "canary"}
 
 
 def test_every_defect_is_tried():

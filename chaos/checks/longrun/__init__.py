@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from chaos.checks.longrun.account import Account, Budget
+from chaos.checks.longrun.delta import compared, recorded
 from chaos.checks.longrun.oddities import Anomaly
 
 if TYPE_CHECKING:
@@ -30,4 +31,4 @@ def judge_run(histories: Iterable[History], limits: Limits) -> tuple[Finding, ..
     return account.findings()
 
 
-__all__ = ["Account", "Anomaly", "Budget", "judge_run"]
+__all__ = ["Account", "Anomaly", "Budget", "compared", "judge_run", "recorded"]

@@ -6,8 +6,23 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from chaos.checks.longrun import judging, oddities
-from chaos.checks.longrun.tally import HEALTHY, HOUR, Asked, Hourly, Rate, Spread, above, by_hour, hosts, is_read, looked, offered
+from chaos.checks.longrun import delta, judging, oddities
+from chaos.checks.longrun.delta import BASELINE, CANDIDATE
+from chaos.checks.longrun.tally import (
+    HEALTHY,
+    HOUR,
+    LANDING,
+    Asked,
+    Hourly,
+    Rate,
+    Spread,
+    above,
+    by_hour,
+    hosts,
+    is_read,
+    looked,
+    offered,
+)
 from chaos.histogram import Histogram
 from chaos.hours import SLIPPED, Hour, Judged, Streak, judge, streak
 from chaos.model import Kind
@@ -24,7 +39,6 @@ LET_IN, REFUSED = "sec.unknown_host_2xx", "sec.unknown_host_400"
 LATENCY = ("rel.p95", "rel.p99")
 MONTH = 30 * 24 * HOUR
 STEADY = "steady"
-BASELINE = "baseline"
 COUNTED = ("handshakes.made", "handshakes.failed", "writes.checked", "writes.lost", "writes.doubled")  # gauges that are counts
 
 
@@ -58,9 +72,12 @@ class Account:
     totals: dict[str, float] = field(default_factory=dict)
     hourly: dict[int, Hourly] = field(default_factory=dict)
     latency: Histogram = field(default_factory=Histogram)
+    arms: dict[str, delta.Arm] = field(default_factory=dict)
+    recorded: bool = False
     _lag: Histogram = field(default_factory=Histogram)
     _now: Histogram = field(default_factory=Histogram)
     _now_lag: Histogram = field(default_factory=Histogram)
+    _now_landing: Histogram = field(default_factory=Histogram)
     _values: dict[str, list[float]] = field(default_factory=dict)
     _hour: int = -1
     _quiet: float = -math.inf
@@ -69,7 +86,11 @@ class Account:
 
     def feed(self, history: History) -> None:
         """The next history, in order of time. Only the minutes of a soak are counted; other experiments have checks of their own."""
-        if history.facts.get("family") != FAMILY:
+        family = history.facts.get("family")
+        if family == delta.FAMILY:
+            self.arms[BASELINE] = delta.arm(history.intervals)
+            self.recorded = True
+        if family != FAMILY:
             return
         if self.begin < 0:
             self.begin = float(history.facts.get("plan.started") or history.facts.get("started") or history.started)
@@ -83,6 +104,7 @@ class Account:
             self._hour = number
         hour = self._of(number)
         mine = [one for one in history.intervals if one.release != BASELINE]
+        self._compare(history)
         self._cover(mine)
         slipped = self._slipped(mine)
         self.slipped += slipped
@@ -92,6 +114,13 @@ class Account:
 
     def _of(self, number: int) -> Hourly:
         return self.hourly.setdefault(number, Hourly(number))
+
+    def _compare(self, history: History) -> None:
+        """Both releases, where both were asked; all of it, where there is a recorded run to compare it with."""
+        for release in (BASELINE, CANDIDATE) if not self.recorded else (CANDIDATE,):
+            wanted = {release} if not self.recorded else {CANDIDATE, ""}
+            if mine := [one for one in history.intervals if one.release in wanted]:
+                self.arms.setdefault(release, delta.Arm()).add(mine)
 
     def _cover(self, intervals: list[Interval]) -> None:
         for machine, stretches in looked(intervals).items():
@@ -123,6 +152,8 @@ class Account:
                 self.faulted[1] += due
                 continue
             bad, n, seconds = bad + max(0, due - one.good), n + due, max(seconds, one.seconds)
+            if one.sample.startswith(LANDING) and not slipped:
+                self._now_landing.add_text(one.latency)
             if is_read(one) and not slipped:
                 reads += due
                 self._now.add_text(one.latency)
@@ -173,12 +204,14 @@ class Account:
         self.latency.add(self._now)
         self._now.clear()
         self._now_lag.clear()
+        self._now_landing.clear()
         self._values.clear()
 
     def _sum_up(self, hour: Hourly) -> None:
         hour.reads = len(self._now)
         if hour.reads:
             hour.p50, hour.p95 = self._now.quantile(0.5), self._now.quantile(0.95)
+        hour.latency, hour.landing = self._now.text(), self._now_landing.text()
         hour.lag = self._now_lag.quantile(0.99) if len(self._now_lag) else 0.0
         hour.gauges = {name: Spread.of(values) for name, values in self._values.items()}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from chaos.checks.longrun import oddities
+from chaos.checks.longrun import delta, oddities
 from chaos.checks.longrun.trends import FEWEST, SIZES
 from chaos.hours import WANTED, Colour
 from chaos.model import Finding, Outcome
@@ -27,7 +27,15 @@ TOLD = 20  # anomalies that become findings; the account has all
 
 def findings(account: Account) -> tuple[Finding, ...]:
     """Those that the run has anything to say about; the streak and the trends always."""
-    found = [*_rates(account), *_hosts(account), *_writes(account), _streak(account), _trends(account), *_told(account)]
+    found = [
+        *_rates(account),
+        *_hosts(account),
+        *_writes(account),
+        _streak(account),
+        _trends(account),
+        *_delta(account),
+        *_told(account),
+    ]
     again = account.limits.rerun.replace("chaos-gate run", "chaos-gate soak", 1)
     rerun = f"{again} --hours {account.planned or WANTED:g} --seed {account.limits.seed}"
     return tuple(replace(one, check=f"{EXPERIMENT}.{one.check}", experiment=EXPERIMENT, rerun=rerun) for one in found)
@@ -264,6 +272,13 @@ def _trends(account: Account) -> Finding:
         n=len(names),
         expected=expected,
     )
+
+
+def _delta(account: Account) -> Iterator[Finding]:
+    """The candidate against its baseline, where both were seen."""
+    baseline, candidate = account.arms.get(delta.BASELINE), account.arms.get(delta.CANDIDATE)
+    if baseline is not None:
+        yield delta.judged(baseline, candidate or delta.Arm(), recorded=account.recorded)
 
 
 def _told(account: Account) -> Iterator[Finding]:

@@ -20,6 +20,7 @@ HOUR = 3600.0
 AWAY = frozenset({"timeout", "refused"})  # no answer that came from who was asked
 UNDECIDED = frozenset({"429", "503"}) | AWAY  # says nothing about a host (as chaos.checks.hosts has it)
 HEALTHY = frozenset({Kind.READ, Kind.WRITE})
+LANDING = "seo"  # how the samples of landing pages begin
 
 
 @dataclass(slots=True)
@@ -76,7 +77,7 @@ class Spread:
 
 @dataclass(slots=True)
 class Asked:
-    """Of one sample in one hour. `none` were not answered at all; `slow` took longer than rel.p95 allows."""
+    """Of one sample in one hour. `none` were not answered at all;"""
 
     n: int = 0
     good: int = 0
@@ -98,7 +99,10 @@ class Asked:
 
 @dataclass(slots=True)
 class Hourly:
-    """One hour. `counts`: gate -> [bad, n] of its steady time. `p50` and `p95` of the reads in seconds, NaN without any."""
+    """One hour. `counts`: gate -> [bad, n] of its steady time. `p50` and `p95` of the reads in seconds, NaN without any.
+
+    `latency` is the text of its reads' histogram, `landing` that of the landing pages'.
+    """
 
     number: int
     counts: dict[str, list[int]] = field(default_factory=dict)
@@ -111,6 +115,8 @@ class Hourly:
     reads: int = 0
     p50: float = math.nan
     p95: float = math.nan
+    latency: str = ""
+    landing: str = ""
 
     def count(self, gate: str, bad: int, n: int) -> None:
         """Add to a gate's counts."""

@@ -4,7 +4,7 @@ A service that warms up, fills its caches, collects garbage in a saw-tooth or li
 where all of these agree, after the warm-up (the first tenth of the run, at least two hours):
 
 - the floor, the middle and the ceiling of the values rise from third to third of the time: a saw-tooth's floor does not;
-- the last rise is no less than 60 % of the one before: what fills up slows down;
+- the last rise of each is no less than half of the one before: what fills up slows down;
 - the same hour of the day is higher than the day before, at three of four hours by a good part of what is usual: a daily cycle's is
   not, and what rose in one step was lower only once;
 - a trend that Mann and Kendall would call one (Mann, Econometrica 13, 1945), z > 3;
@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 
 FEWEST = 40.0  # hours after the warm-up from which a leak can be told from a day's cycle: a soak of 48 h has 43
 DAY = 24
-SLOWING = 0.6  # of the rise before, below which growth is about to stop
+SLOWING = 0.5  # of the rise before, below which growth is about to stop
 ALWAYS = 0.3  # of the median rise from day to day, which three quarters of the hours rise by at least
 KENDALL = 3.0  # z
+NEAR = 2  # hours before and after one that it is evened out with
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,8 +101,7 @@ def _no_leak(
         return "it does not grow by what matters"
     if any(first <= 0 or last <= 0 for first, last in rises):
         return "its floor or its ceiling does not rise"
-    first, last = rises[1]
-    if last < SLOWING * first:
+    if any(last < SLOWING * first for first, last in rises):
         return "it slows down"
     if _at(days, 0.25) < ALWAYS * median(days):
         return "the same hour of the day is not higher each day"
@@ -132,8 +132,8 @@ def _at(values: Sequence[float], share: float) -> float:
 
 
 def _day_by_day(points: Sequence[Point]) -> list[float]:
-    """How much higher each hour was than the same hour of the day before."""
-    known = {one.hour: one.middle for one in points}
+    """How much higher each hour, its neighbours evened out, was than the same hour of the day before."""
+    known = {one.hour: median(near.middle for near in points[max(0, i - NEAR) : i + NEAR + 1]) for i, one in enumerate(points)}
     return [value - known[hour - DAY] for hour, value in known.items() if hour - DAY in known]
 
 

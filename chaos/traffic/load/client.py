@@ -13,6 +13,7 @@ import asyncio
 import errno
 import itertools
 import socket
+import time
 from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -36,12 +37,16 @@ class Exhausted(Exception):  # noqa: N818  (nothing is wrong with the target)
 
 @dataclass(slots=True)
 class Answer:
-    """`status` is None when no whole answer came, and `error` says why. `headers` have lower-case names; `body` is what was kept."""
+    """`status` is None when no whole answer came, and `error` says why. `headers` have lower-case names; `body` is what was kept.
+
+    `at` is when it was whole (CLOCK_MONOTONIC): many that come at once are read at once, and looked at one after the other.
+    """
 
     status: int | None = None
     error: str = ""
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
+    at: float = field(default_factory=time.monotonic)
 
 
 class _Exchange(asyncio.Protocol):

@@ -234,8 +234,8 @@ class Sender:
             stretch.under_way -= 1
             self._recorder.drop(planned, order.key, order.kind, "not sent: this machine has no room for it")
             return
-        asked.finished = self.clock()
-        self._notice(asked.finished)
+        asked.finished = self._epoch + answer.at
+        self._notice(self.clock())
         requests.judge(asked, answer)
         home = self._recorder.settled(stretch)
         if any(start < asked.finished and end > planned for start, end in self._absences):
