@@ -41,7 +41,12 @@ def test_the_pack_of_a_run(evidence, tmp_path):
     assert "CLEAR" in text
     assert "&lt;b&gt;&amp;" in text
     missing = {one.part.title: one.reason for one in made if one.reason}
-    assert set(missing) == {"Attestation", "Documents", "Nothing"}  # not attested, not looked into, and no command of ours
+    assert set(missing) == {
+        "Attestation",
+        "Documents",
+        "Nothing",
+        "Summary",
+    }  # not attested, not looked into, and no command of ours
     assert missing["Documents"] == "this run did not look into rep.documents"
     assert "sec.verify_full: PASS" in (place / "verify.txt").read_text(encoding="utf-8")
     assert "C1.reconnect: refused" in (place / "verify.txt").read_text(encoding="utf-8")
