@@ -383,6 +383,8 @@ class Collector:
             titles={gate.id: gate.title for gate in self.gates.values()},
             recovery_limit=target.database.recovery,
             cleanup=self.cleanup,
+            rates=self.limits.rates,
+            seconds=self.limits.seconds,
         )
 
 

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from chaos.errors import UsageError
-from chaos.evidence import bundle, schema
+from chaos.evidence import bundle, schema, words
 from chaos.evidence.disk import write_text, written
 from chaos.evidence.pages import VERDICT_TONES, page
 from chaos.evidence.redact import redact
-from chaos.model import Verdict
+from chaos.model import Outcome, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -33,14 +33,16 @@ INCOMPLETE = 3
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """`files` of the evidence directory, or a command of ours: {evidence}, {pack}, and {config} ('-c FILE', where one was given).
+    """`files` of the evidence directory; or what the checks of a `gate` said; or a `command` of ours.
 
-    `output`: the file of the pack that keeps what the command said. `shown`: what the index points to.
+    In a command stand {evidence}, {pack}, and {config} ('-c FILE', where one was given). `output` is the file of the pack that keeps
+    what the checks, or the command, said; `shown` what else the index points to.
     """
 
     title: str
     what: str
     files: tuple[str, ...] = ()
+    gate: str = ""
     command: tuple[str, ...] = ()
     output: str = ""
     shown: tuple[str, ...] = ()
@@ -65,25 +67,30 @@ PARTS = (
         command=("export", "all", "{config}", "-o", "{pack}/operations"),
         shown=("operations",),
     ),
+    Part("Documents", "what a review asks for: is it there, and fresh", gate="rep.documents", output="documents.txt"),
     Part(
-        "Documents", "what a review asks for: is it there, and fresh", command=("documents", "{config}"), output="documents.txt"
+        "For customers",
+        "posture, one-pager and FAQ, of what is proven",
+        command=("trust", "{evidence}", "-o", "{pack}/trust"),
+        shown=("trust",),
     ),
-    Part(
-        "Summary",
-        "pass and fail by gate, anomalies, remediation",
-        command=("summary", "{evidence}", "-o", "{pack}/summary"),
-        shown=("summary",),
-    ),
+    # of a soak by themselves; of other runs `chaos-gate summary DIR` writes them
+    Part("Summary", "pass and fail by gate, anomalies, remediation", files=("summary.html", "summary.md", "kpis.json")),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """What became of a part: the files to look at, or why there are none."""
+    """What became of a part: the files to look at, and why it is not what it should be ('': it is)."""
 
     part: Part
     files: tuple[str, ...] = ()
     reason: str = ""
+
+    @property
+    def state(self) -> str:
+        """'made', 'wanting' (it is there, and says that something is not well), or 'missing'."""
+        return "made" if not self.reason else "wanting" if self.files else "missing"
 
 
 def pack(evidence: Path, output: Path | None, config: Path | None, parts: Sequence[Part] = PARTS) -> tuple[Path, list[Made]]:
@@ -96,7 +103,7 @@ def pack(evidence: Path, output: Path | None, config: Path | None, parts: Sequen
         place.parent.mkdir(parents=True, exist_ok=True)
         room = Path(tempfile.mkdtemp(prefix=f".{place.name}.", dir=place.parent))
         try:
-            made = [_listed(_make(part, source, room, config), room) for part in parts]
+            made = [_listed(_make(part, source, room, config, read), room) for part in parts]
             write_text(room / INDEX, _index(read, source, made))
             write_text(room / SUMS, "".join(_sums(room)))
             room.chmod(0o755)
@@ -119,7 +126,9 @@ def _mine(place: Path, source: Path) -> None:
         raise UsageError("this place holds something else than a pack", remedy="name another one with -o", where=str(place))
 
 
-def _make(part: Part, source: Path, room: Path, config: Path | None) -> Made:
+def _make(part: Part, source: Path, room: Path, config: Path | None, read: schema.Evidence) -> Made:
+    if part.gate:
+        return _said(part, room, read)
     if part.command:
         return _run(part, source, room, config)
     missing = [name for name in part.files if not (source / name).is_file()]
@@ -128,6 +137,20 @@ def _make(part: Part, source: Path, room: Path, config: Path | None) -> Made:
             shutil.copyfile(source / name, room / name)
     there = tuple(name for name in part.files if name not in missing)
     return Made(part, there, f"the run left no {', '.join(missing)}" if missing else "")
+
+
+def _said(part: Part, room: Path, read: schema.Evidence) -> Made:
+    """What the checks of a gate said in this run. A gate that failed, or was not looked into, is no part of a whole pack."""
+    gate = next((one for one in read.gates if one.id == part.gate), None)
+    checks = [one for one in read.checks if one.gate == part.gate]
+    if gate is None or not checks:
+        return Made(part, (), f"this run did not look into {part.gate}")
+    verdict = words.LABELS[Outcome(gate.verdict)]
+    lines = [f"{part.gate}: {verdict}, {gate.reason}", *(f"  {one.outcome:<16}{one.id}: {one.detail}" for one in checks)]
+    write_text(room / part.output, "\n".join(lines) + "\n")
+    return Made(
+        part, (part.output,), "" if gate.verdict in {"pass", "waived"} else f"{part.gate}: {verdict}, {gate.reason}"[:300]
+    )
 
 
 def _run(part: Part, source: Path, room: Path, config: Path | None) -> Made:
@@ -143,14 +166,21 @@ def _run(part: Part, source: Path, room: Path, config: Path | None) -> Made:
         )
     except subprocess.TimeoutExpired:
         return Made(part, (), f"not finished after {LONGEST:g} s: chaos-gate {part.command[0]}")
-    said = redact(done.stdout + done.stderr).replace(str(room), "pack").replace(str(source), source.name)
     if part.output:
-        write_text(room / part.output, said)
+        write_text(room / part.output, "\n".join(_lines(done.stdout + done.stderr, source, room)) + "\n")
     found = tuple(name for name in (*part.shown, part.output) if name and (room / name).exists())
     if done.returncode:
-        told = [line.strip() for line in said.splitlines() if line.strip()]
-        return Made(part, found, " ".join(told[:3])[:300] or f"chaos-gate {part.command[0]} ended with {done.returncode}")
+        error, told = (_lines(text, source, room) for text in (done.stderr, done.stdout))
+        return Made(
+            part, found, " ".join(error[:3] or told[-3:])[:300] or f"chaos-gate {part.command[0]} ended with {done.returncode}"
+        )
     return Made(part, found, "" if found else "nothing was written")
+
+
+def _lines(said: str, source: Path, room: Path) -> list[str]:
+    """What a command said, without where on this machine it was."""
+    text = redact(said).replace(str(room), "pack").replace(str(source), source.name)
+    return [line.rstrip() for line in text.splitlines() if line.strip()]
 
 
 def _listed(made: Made, room: Path) -> Made:

@@ -19,12 +19,12 @@ from chaos.commands.options import config_option, directory_argument
 def command(directory: Path, given: str | None, output: Path | None) -> None:
     """Put all that a Go/No-Go review looks at into one directory, with an index: from one run, in one command.
 
-    Exit: 0 it is complete, 3 a part could not be made (the index says which, and why), 2 usage, 4 environment.
+    Exit: 0 it is complete, 3 a part is missing, or says that something is not well (the index tells), 2 usage, 4 environment.
     """
     from chaos.pack import INCOMPLETE, INDEX, pack  # noqa: PLC0415
 
     place, made = pack(directory, output, Path(given).absolute() if given else None)
     for one in made:
-        click.echo(f"{'missing' if one.reason else 'made':<9}{one.part.title:<30}{one.reason}".rstrip())
+        click.echo(f"{one.state:<9}{one.part.title:<30}{one.reason}".rstrip())
     click.echo(str(place / INDEX))
     sys.exit(INCOMPLETE if any(one.reason for one in made) else 0)

@@ -106,7 +106,7 @@ class Asked:
         if one.dropped:
             self.bad["dropped"] += one.dropped
         if one.kind is Kind.READ and one.stratum == STEADY and one.latency:
-            self.reads.setdefault(one.release, Histogram()).add(Histogram(one.latency))
+            self.reads.setdefault(one.release, Histogram()).add_text(one.latency)
 
 
 @dataclass(slots=True)

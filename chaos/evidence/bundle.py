@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -57,7 +58,8 @@ def write(
     write_text(directory / REPORT, report(run, series=series, before=before, damaged=store.damaged, secrets=hidden))
     from chaos.evidence import scorecard  # noqa: PLC0415  (as above)
 
-    scorecard.write(directory, scorecard.card(run, strip=strip(series.hours)), secrets=hidden)
+    digest = hashlib.sha256((directory / "evidence.json").read_bytes()).hexdigest()
+    scorecard.write(directory, scorecard.card(run, strip=strip(series.hours), digest=digest), secrets=hidden)
     if summary.is_long(run):
         summary.write(directory, run, limits=limits, secrets=hidden)
     if latest or (latest is None and directory.absolute().parent.name == "evidence"):

@@ -49,8 +49,9 @@ class Run:
     command line as it was given, `only` its --only, separated by spaces. `environment_error` is the sentence and remedy of an
     environment error that ended the run ('' when none did). `titles` replace the gates' own (gates.toml). `recovery_limit` is
     [target.database].recovery in seconds (0.0: unknown). `selected` are the gates that a run narrowed by --only has to prove
-    (empty: all). `notes` are sentences that belong beside the verdict ('compressed: ...'). `cleanup` sums up the ledger of faults ('31
-    of 31 faults healed'; '': there is none). `recordings` gives the histories, and is the one field that is not kept with the rest.
+    (empty: all). `notes` are sentences that belong beside the verdict ('compressed: ...'). `rates` and `seconds` are the limits that
+    hours are judged by, by gate (empty: those of gates.toml). `cleanup` sums up the ledger of faults ('31 of 31 faults healed'; '':
+    there is none). `recordings` gives the histories, and is the one field that is not kept with the rest.
     """
 
     version: str
@@ -73,6 +74,8 @@ class Run:
     recovery_limit: float = 0.0
     cleanup: str = ""
     selected: tuple[str, ...] = ()
+    rates: Mapping[str, float] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     recordings: Recordings = field(default=_nothing, compare=False, repr=False)
 
@@ -107,6 +110,8 @@ def dumps(run: Run) -> str:
         "verdict": run.verdict.value,
         "parts": dict(run.parts),
         "titles": dict(run.titles),
+        "rates": dict(run.rates),
+        "seconds": dict(run.seconds),
         "host": plain(run.host),
         "gates": [plain(gate) for gate in run.gates],
         "findings": [plain(finding) for finding in run.findings],

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from chaos.checks.limits import RATES, Limits
+from chaos.checks.longrun import Account
 from chaos.evidence import words
 from chaos.evidence.drawings import drawings
 from chaos.evidence.pages import TONES, VERDICT_TONES, page, when
@@ -16,11 +18,13 @@ from chaos.gates import grouped
 from chaos.model import Finding, GateResult, Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from chaos.evidence.record import Run
     from chaos.evidence.schema import Evidence
+    from chaos.model import History
 
+LONG = {"soak", "smoke"}  # profiles of a soak
 FULL, EXAMPLES = 60, 8  # failures told in full, and examples of each: beyond that a report is not read any more
 
 
@@ -77,7 +81,36 @@ def read(run: Run, *, secrets: Sequence[str] = ()) -> Series:
     def clean(text: str) -> str:
         return redact(text, hidden)
 
-    return collect(run.recordings(), started=run.started, finished=run.finished, clean=clean)
+    account = Account(_limits(run))
+    started, finished = _span(run)
+    series = collect(_fed(run, account), started=started, finished=finished, clean=clean)
+    series.hours = account.hours()
+    return series
+
+
+def _span(run: Run) -> tuple[float, float]:
+    """When it began and ended, on the run's clock: a soak's own may be a simulated one, which the plan in its minutes tells."""
+    if run.profile in LONG:
+        for history in run.histories():
+            facts = history.facts
+            if "hours" in facts and "started" in facts:
+                began = float(facts["started"])
+                return began, max(began + float(facts["hours"]) * 3600, run.finished)
+    return run.started, run.finished
+
+
+def _limits(run: Run) -> Limits:
+    """What this run's hours were judged by."""
+    known = words.catalogue().values()
+    seconds = {gate.id: gate.seconds for gate in known if gate.seconds} | dict(run.seconds)
+    return Limits(recovery=run.recovery_limit, seconds=seconds, rates=RATES | dict(run.rates))
+
+
+def _fed(run: Run, account: Account) -> Iterator[tuple[str, History]]:
+    """The recordings, which the account of a long run is fed on the way."""
+    for worker, history in run.recordings():
+        account.feed(history)
+        yield worker, history
 
 
 def report(

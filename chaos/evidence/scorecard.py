@@ -70,14 +70,14 @@ class Card:
     template: bool = False
 
 
-def card(run: Run, *, strip: Strip | None = None, attestation: str = "") -> Card:
-    """Of a run. `strip` are its hours; `attestation` the digest of what was signed ('': nothing was)."""
+def card(run: Run, *, strip: Strip | None = None, digest: str = "") -> Card:
+    """Of a run. `strip` are its hours; `digest` the SHA-256 of its evidence.json, by which the attestation names it ('': not known)."""
     streak = strip.short if strip else "no hour was judged: only a soak has any"
     facts = (
         ("Streak", streak),
         ("Faults", run.cleanup or "none was injected"),
         ("Recovery", words.recovery(run) or "nothing to recover from"),
-        ("Attestation", attestation or "none: chaos-gate attest signs this evidence"),
+        ("Evidence (attestation.json covers it)", f"evidence.json, SHA-256 {_grouped(digest)}" if digest else "not known"),
     )
     identity = (
         f"{run.profile} run, seed {run.seed}, {when(run.started)}, {words.duration(run.finished - run.started)}; "
@@ -86,13 +86,18 @@ def card(run: Run, *, strip: Strip | None = None, attestation: str = "") -> Card
     return Card(
         verdict=run.verdict.value,
         tone=VERDICT_TONES[run.verdict],
-        sentence=words.sentence(run),
+        sentence=" \N{MIDDLE DOT} ".join([words.sentence(run), *run.notes]),
         target=run.target,
         facts=facts,
         groups=_groups(run.gates, run.titles),
         notes=_notes(run),
         identity=identity,
     )
+
+
+def _grouped(digest: str) -> str:
+    """In eights, so that it can be compared by eye, and broken over lines."""
+    return " ".join(digest[at : at + 8] for at in range(0, len(digest), 8))
 
 
 def blank(target: str, results: Sequence[GateResult], titles: Mapping[str, str], *, version: str) -> Card:

@@ -27,6 +27,7 @@ COLUMNS = 1000  # cells along the time axis
 DECADE = 30  # cells for each factor of ten of latency
 BUCKETS = 150  # of the rates
 FLOOR = 0.0005  # s: what is faster is drawn here
+MINUTES = "soak"  # the family of the histories that hold what a soak was asked, a minute each
 CANARY = {"canary", "canary-drill"}  # families whose histories are steps of a roll-out
 MOST_STEPS = 60
 TIMED = (Kind.READ, Kind.WRITE)
@@ -117,28 +118,44 @@ def collect(
 ) -> Series:
     """One pass over all histories. `clean` is applied to every text that will be shown."""
     series = Series(span=max(1.0, finished - started), started=started)
+    told: dict[tuple[str, int], Fault] = {}
     for worker, history in recordings:
         lane = series.lanes.setdefault(worker, Lane())
         series.titles.setdefault(history.experiment, clean(history.facts.get("title", "")))
-        for window in history.windows:
-            lane.faults.append(_fault(worker, history, window, started, clean))
-        bounds = sorted((window.injected, window.healed or history.finished) for window in history.windows)
-        for one in history.operations:
-            _count(series, lane, one, started, bounds)
+        if history.facts.get("family") == MINUTES:  # its operations are a sample of what failed: they are not drawn
+            for window in history.windows:
+                told.setdefault((window.fault, round(window.injected)), _told(worker, history, window, started, clean))
+        else:
+            _draw(series, lane, worker, history, clean)
         if history.facts.get("family") != delta.FAMILY:  # what another run was like is none of this one's load
             series.long.take(history.intervals, history.gauges)
         if history.facts.get("family") in CANARY and "decision" in history.facts and len(series.steps) < MOST_STEPS:
             series.steps.append(_step(history, clean))
         if "replicas" in history.facts:
             series.histories.append(history)
-        for connection in history.connections:
-            series.sessions.append((connection.opened - started, session(connection)))
-    ordered = sorted((one for lane in series.lanes.values() for one in lane.faults), key=lambda one: one.start)
-    numbers = {id(one): index for index, one in enumerate(ordered, 1)}
-    for lane in series.lanes.values():
-        lane.faults = [_numbered(one, numbers[id(one)]) for one in sorted(lane.faults, key=lambda one: one.start)]
+        series.sessions += [(one.opened - started, session(one)) for one in history.connections]
+    _number(series, told.values())
     series.lanes = dict(sorted(series.lanes.items(), key=lambda item: (len(item[0]), item[0])))
     return series
+
+
+def _draw(series: Series, lane: Lane, worker: str, history: History, clean: Callable[[str], str]) -> None:
+    """One experiment: its windows, and every request of it."""
+    lane.faults += [_fault(worker, history, window, series.started, clean) for window in history.windows]
+    bounds = sorted((window.injected, window.healed or history.finished) for window in history.windows)
+    for one in history.operations:
+        _count(series, lane, one, series.started, bounds)
+
+
+def _number(series: Series, told: Iterable[Fault]) -> None:
+    """All windows in order of time. A minute only repeats what was broken in it, unless no experiment of its own broke it."""
+    known = series.faults
+    for one in told:
+        if not any(one.fault == other.fault and one.start < other.end + 1 and other.start < one.end + 1 for other in known):
+            series.lanes[one.worker].faults.append(one)
+    numbers = {id(one): index for index, one in enumerate(sorted(series.faults, key=lambda one: one.start), 1)}
+    for lane in series.lanes.values():
+        lane.faults = [_numbered(one, numbers[id(one)]) for one in sorted(lane.faults, key=lambda one: one.start)]
 
 
 def _step(history: History, clean: Callable[[str], str]) -> Step:
@@ -153,6 +170,22 @@ def _step(history: History, clean: Callable[[str], str]) -> Step:
 
 def _numbered(fault: Fault, number: int) -> Fault:
     return Fault(number, *(getattr(fault, name) for name in Fault.__slots__[1:]))
+
+
+def _told(worker: str, history: History, window: Window, started: float, clean: Callable[[str], str]) -> Fault:
+    """A window that a minute of a soak tells of: whether the target came back is nothing that it could say."""
+    return Fault(
+        number=0,
+        worker=worker,
+        start=window.injected - started,
+        end=(window.healed or history.finished) - started,
+        fault=clean(window.fault),
+        title=clean(f"{window.fault} ({window.scope})"),
+        seen=clean(window.effect.seen),
+        took=window.effect.took,
+        recovered=None,
+        healed=False,
+    )
 
 
 def _fault(worker: str, history: History, window: Window, started: float, clean: Callable[[str], str]) -> Fault:

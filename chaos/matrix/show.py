@@ -152,9 +152,14 @@ def markdown(rows: Mapping[str, Row], results: Sequence[Result]) -> str:
 
 
 _STYLE = (
-    "body{font:14px system-ui,sans-serif;margin:2em;color:#222}table{border-collapse:collapse}td,th{border:1px solid #ddd;"
-    "padding:2px 6px;text-align:center}td:first-child,td.what{text-align:left}.holds{background:#e6f4e6}.gives{background:#f7c8c8;"
-    "font-weight:bold}.refuses,.hangs{background:#f9dfc0}.unproven{background:#fbf3c0}.na{color:#aaa}"
+    ":root{--bg:#fff;--ink:#1d2126;--line:#d8d8d8;--holds:#e6f4e6;--gives:#f7c8c8;--part:#f9dfc0;--open:#fbf3c0;--na:#59626c}"
+    "@media(prefers-color-scheme:dark){:root{--bg:#131619;--ink:#e7e9eb;--line:#3a4046;--holds:#16321f;--gives:#5c2320;--part:#4a3413;"
+    "--open:#3d3716;--na:#a2abb4}}"
+    "body{font:14px system-ui,sans-serif;margin:0;background:var(--bg);color:var(--ink)}main{padding:1em 2em}h1{font-size:24px}"
+    ".across{overflow-x:auto}table{border-collapse:collapse}td,th{border:1px solid var(--line);padding:2px 6px;text-align:center;"
+    "font-weight:400}th.what,td.what{text-align:left}td.what{min-width:22em}.holds{background:var(--holds)}.gives{background:var(--gives);"
+    "font-weight:bold}.refuses,.hangs{background:var(--part)}.unproven{background:var(--open)}.na{color:var(--na)}"
+    "@media(max-width:820px){main{padding:1em}}"
 )
 
 
@@ -163,10 +168,13 @@ def page(rows: Mapping[str, Row], results: Sequence[Result], facts: Mapping[str,
     esc = html.escape
     columns = _columns(results)
     present = [result for result in results if not result.missing]
-    heads = "".join(f'<th colspan="{len(one.driver.modes)}">{esc(one.driver.name)}<br>{esc(one.version)}</th>' for one in present)
-    modes = "".join(f"<th>{esc(mode)}</th>" for _, mode in columns)
+    heads = "".join(
+        f'<th scope="colgroup" colspan="{len(one.driver.modes)}">{esc(one.driver.name)}<br>{esc(one.version)}</th>'
+        for one in present
+    )
+    modes = "".join(f'<th scope="col">{esc(mode)}</th>' for _, mode in columns)
     body = "".join(
-        f"<tr><td>{esc(name)}</td>"
+        f'<tr><th scope="row" class="what">{esc(name)}</th>'
         + "".join(
             f'<td class="{cell.outcome.replace("/", "")}" title="{esc(words(cell))} ({esc(cell.answer)})">{sign(cell)}</td>'
             for cell in cells
@@ -178,8 +186,10 @@ def page(rows: Mapping[str, Row], results: Sequence[Result], facts: Mapping[str,
     legend = "".join(f"<p>{esc(line)}</p>" for line in LEGEND)
     told = esc(", ".join(f"{key} {value}" for key, value in facts.items()))
     return (
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>driver matrix</title><style>{_STYLE}</style>'
+        '<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta name="color-scheme" content="light dark"><title>driver matrix</title><style>{_STYLE}</style><main>'
         f"<h1>What database drivers give away</h1><p>{told}</p>{legend}{missing}"
-        f'<table><tr><th rowspan="2">row</th>{heads}<th rowspan="2">what the server does</th></tr><tr>{modes}</tr>\n'
-        f"{body}</table></html>\n"
+        '<div class="across" tabindex="0" role="region" aria-label="The matrix">'
+        f'<table><tr><th scope="col" rowspan="2">row</th>{heads}<th scope="col" rowspan="2">what the server does</th></tr>'
+        f"<tr>{modes}</tr>\n{body}</table></div></main></html>\n"
     )

@@ -1,6 +1,7 @@
 """The status page of a soak: / for people, /status.json for programs, /metrics for Prometheus. It shows, and takes nothing.
 
-Readable with no script: the page reloads itself. Served from a thread of its own, by default only to this machine.
+Readable with no script. /live is the same and reloads itself, which nobody is made to bear who reads slowly (WCAG 2.2.1). Served
+from a thread of its own, by default only to this machine.
 """
 
 from __future__ import annotations
@@ -108,14 +109,14 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         path = self.path.partition("?")[0]
         snapshot = self.server.page.snapshot
-        if path == "/":
-            self._answer(200, "text/html; charset=utf-8", html(snapshot))
+        if path in {"/", "/live"}:
+            self._answer(200, "text/html; charset=utf-8", html(snapshot, live=path == "/live"))
         elif path == "/status.json":
             self._answer(200, "application/json", as_json(snapshot))
         elif path == "/metrics":
             self._answer(200, "text/plain; version=0.0.4; charset=utf-8", metrics(snapshot))
         else:
-            self._answer(404, "text/plain; charset=utf-8", "there are /, /status.json and /metrics\n")
+            self._answer(404, "text/plain; charset=utf-8", "there are /, /live, /status.json and /metrics\n")
 
     do_HEAD = do_GET  # noqa: N815
 
@@ -192,9 +193,9 @@ def _families(now: Snapshot) -> Iterator[Metric]:
     yield gates
 
 
-def html(now: Snapshot) -> str:
-    """The page, whole: no script, no request to anywhere."""
-    return _template().render(now=now, reload=RELOAD)
+def html(now: Snapshot, *, live: bool = False) -> str:
+    """The page, whole: no script, no request to anywhere. `live`: it reloads itself."""
+    return _template().render(now=now, live=live, reload=RELOAD)
 
 
 @cache

@@ -56,6 +56,8 @@ def _gate(rule: Policy, mine: Sequence[Row], policy: Policy) -> Gate:
     counted = [one for one in mine if one["outcome"] != "not_applicable"]
     if counted:
         return RULES[rule["rule"]](rule, counted)
+    if mine and rule["proof"] == "review":  # a review asks for it of everybody: what was not declared is not proven
+        return Gate(rule["id"], "inconclusive")
     outside = bool(mine) or rule["id"] in policy["not_applicable"]
     return Gate(rule["id"], "not_applicable" if outside else "inconclusive")
 

@@ -11,10 +11,16 @@ from click.testing import CliRunner
 from chaos.commands.pack import command
 from chaos.errors import UsageError
 from chaos.evidence import bundle
+from chaos.evidence.disk import write_text
+from chaos.evidence.schema import evidence_json
+from chaos.gates import judge, load
+from chaos.model import Finding, Outcome
 from chaos.pack import INDEX, PARTS, SUMS, Part, pack
 from tests.unit import evidence_sample
 
 QUICK = tuple(one for one in PARTS if one.files) + (
+    Part("Certificates", "what its checks said", gate="sec.verify_full", output="verify.txt"),
+    Part("Documents", "what its checks said", gate="rep.documents", output="documents.txt"),
     Part("Gates", "a command of ours", command=("gates", "{config}"), output="gates.txt"),
     Part("Nothing", "a command that nobody knows", command=("gatess",), output="nothing.txt"),
 )
@@ -35,7 +41,15 @@ def test_the_pack_of_a_run(evidence, tmp_path):
     assert "CLEAR" in text
     assert "&lt;b&gt;&amp;" in text
     missing = {one.part.title: one.reason for one in made if one.reason}
-    assert set(missing) == {"Attestation", "Nothing"}  # this one was not attested, and nobody knows such a command
+    assert set(missing) == {
+        "Attestation",
+        "Documents",
+        "Nothing",
+        "Summary",
+    }  # not attested, not looked into, and no command of ours
+    assert missing["Documents"] == "this run did not look into rep.documents"
+    assert "sec.verify_full: PASS" in (place / "verify.txt").read_text(encoding="utf-8")
+    assert "C1.reconnect: refused" in (place / "verify.txt").read_text(encoding="utf-8")
     assert "did you mean 'gates'" in missing["Nothing"]
     assert "the run left no attestation.json" in text
     assert "NOT COMPLETE" in text
@@ -64,6 +78,18 @@ def test_it_is_made_anew_but_nothing_else_is_touched(evidence, tmp_path):
     with pytest.raises(UsageError, match="no evidence of this version"):
         pack(tmp_path, tmp_path / "x", None, QUICK[:1])
     assert not (tmp_path / "x").exists()
+
+
+def test_documents_that_are_wanting_make_no_whole_pack(tmp_path):
+    finding = Finding(check="runbook.documents", gate="rep.documents", outcome=Outcome.FAIL, detail="has no owner", n=1, bad=1)
+    gates = judge([finding], load())
+    place = tmp_path / "evidence"
+    run = replace(evidence_sample.run(), gates=gates, findings=(finding,))
+    write_text(place / "evidence.json", evidence_json(run))
+    parts = [one for one in PARTS if one.title == "Documents"]
+    made = pack(place, tmp_path / "pack", None, parts)[1]
+    assert "rep.documents: FAIL" in made[0].reason
+    assert "runbook.documents: has no owner" in (tmp_path / "pack" / "documents.txt").read_text(encoding="utf-8")
 
 
 def test_a_whole_pack_says_so(evidence, tmp_path):

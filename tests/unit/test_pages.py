@@ -14,14 +14,20 @@ import pytest
 from chaos.evidence import bundle, report, schema, scorecard
 from chaos.evidence.disk import write_text
 from chaos.export import soc2, trust
+from chaos.faults.wire.rows import BY_ID
 from chaos.gates import load
 from chaos.hours import Colour, Judged
-from chaos.model import History
+from chaos.matrix import show
+from chaos.matrix.drivers import Driver
+from chaos.matrix.trials import Cell, Result
+from chaos.model import History, Rung
 from chaos.pack import INDEX, PARTS, Part, pack
 from chaos.recheck import write_template
+from chaos.soak.status import html as status_page
 from tests.browser import browser, opened, seen_as, too_wide, violations  # noqa: F401  (a fixture)
 from tests.unit import evidence_sample, soak_sample
 from tests.unit.evidence_sample import START
+from tests.unit.test_soak import SOME
 
 VIEWS = {
     "narrow": {"width": 390},
@@ -60,6 +66,8 @@ def a_soak(directory):
     hours = 30
     minutes = [("soak", history) for history in soak_sample.minutes(hours)]
     run = replace(evidence_sample.run("go"), finished=START + hours * 3600, recordings=lambda: minutes)
+    large = {"n": 13_857_885, "bound": (0.0, 1e-9), "threshold": "P95 <= 120 ms", "measured": 0.0}
+    run = replace(run, gates=tuple(replace(one, **large) if one.id.startswith("rel.p") else one for one in run.gates))
     series = report.read(run)
     series.hours = tuple(Judged(number, list(Colour)[number % 7 % 3], "why it is so") for number in range(hours))
     return written(directory, report.report(run, series=series))
@@ -101,6 +109,21 @@ def a_pack(directory):
     return pack(place, directory / "pack", None, parts)[0] / INDEX
 
 
+def a_matrix(directory):
+    outcomes = ("holds", "gives", "refuses", "hangs", "n/a", "unproven")
+    modes = {"strict": {}, "default": {}}
+    cells = tuple(
+        Cell(driver="d", mode=mode, row=row, outcome=outcomes[(number + len(mode)) % 6], reached=Rung.STARTUP, answer="no")
+        for number, row in enumerate(list(BY_ID)[:24])
+        for mode in modes
+    )
+    found = [
+        Result(driver=Driver(name="d", command=("x",), modes=modes), version="1", cells=cells),
+        Result(driver=Driver(name="e", command=("y",), modes=modes), missing="gone"),
+    ]
+    return written(directory, show.page(BY_ID, found, {"PostgreSQL": "17.10"}))
+
+
 PAGES = {
     "report, NO-GO": a_report("no-go", recorded),
     "report, CLEAR": a_report("clear"),
@@ -114,6 +137,8 @@ PAGES = {
     "controls": controls,
     **{f"for customers, {name}": for_customers(name) for name in trust.PAGES},
     "pack": a_pack,
+    "a soak's status": lambda directory: written(directory, status_page(SOME)),
+    "driver matrix": a_matrix,
 }
 
 
