@@ -2,7 +2,7 @@
 
 'Every hour proves PASS' would fail good services: a true 99.95 % at 10 requests a second is green for 48 hours with a probability of
 0.11. So an hour is RED only when it *violates*, at a level that is shared between all hours and gates (Bonferroni), GREY when too
-little is known of it, and else GREEN. RED resets the streak, GREY pauses it.
+little is known of it, and else GREEN. RED resets the streak, GREY pauses it; unseen time adds up (`streak`).
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 from chaos.statistics import ALPHA, lower
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
 WANTED = 48
 COVERED = 0.99  # share of an hour's seconds that must have been looked at
+UNSEEN = 0.001  # share of a streak's time that nobody may have looked at: as much as rel.availability may be bad
 SLIPPED = 0.010  # s: P99 of the send lag above which the load was not the one that was planned
 FAST_BURN = 14.4  # of a 30 days' budget an hour: 2 % of it in one hour (Google, The Site Reliability Workbook, 2018, chapter 5)
 HOUR = 3600.0
@@ -48,11 +49,12 @@ class Hour:
 
 @dataclass(frozen=True, slots=True)
 class Judged:
-    """An hour's colour, and why it is not green."""
+    """An hour's colour, and why it is not green; `unseen`: how many seconds of a grey one nobody looked at."""
 
     number: int
     colour: Colour
     why: str = ""
+    unseen: float = 0.0
 
 
 def judge(hour: Hour, *, hours: int = WANTED) -> Judged:
@@ -66,7 +68,8 @@ def judge(hour: Hour, *, hours: int = WANTED) -> Judged:
     if hour.burn > FAST_BURN:
         return Judged(hour.number, Colour.RED, f"the error budget burns {hour.burn:.1f} times too fast (limit {FAST_BURN})")
     if hour.covered < COVERED:
-        return Judged(hour.number, Colour.GREY, f"only {hour.covered:.1%} of its seconds were looked at")
+        unseen = (1 - hour.covered) * HOUR
+        return Judged(hour.number, Colour.GREY, f"only {hour.covered:.1%} of its seconds were looked at", unseen)
     if hour.lag > SLIPPED:
         return Judged(hour.number, Colour.GREY, f"the load slipped: P99 of the send lag {hour.lag * 1000:.0f} ms")
     return Judged(hour.number, Colour.GREEN)
@@ -89,18 +92,37 @@ class Streak:
 
 
 def streak(judged: Iterable[Judged]) -> Streak:
-    """Of hours in order. A number that is missing was not looked at at all: GREY."""
-    now = longest = green = grey = red = 0
-    last: int | None = None
+    """Of hours in order. A number that is missing was not looked at at all: GREY.
+
+    A stretch counts its green hours. It ends where one is red, and holds no more unseen time than `UNSEEN` of itself: grey hours
+    pause it, but what nobody looked at might have been an outage, and more of that than the objective allows proves nothing.
+    """
+    hours = _without_holes(judged)
+    held = max(
+        (index for index, one in enumerate(hours) if one.colour is not Colour.GREY), default=-1
+    )  # grey ones at the end pause
+    best = [_stretch(hours, end) for end in range(len(hours))]
+    counted = [sum(one.colour is colour for one in hours) for colour in (Colour.GREEN, Colour.GREY, Colour.RED)]
+    return Streak(best[held] if held >= 0 else 0, max(best, default=0), *counted)
+
+
+def _without_holes(judged: Iterable[Judged]) -> list[Judged]:
+    found: list[Judged] = []
     for one in judged:
-        if last is not None and one.number > last + 1:
-            grey += one.number - last - 1
-        last = one.number
-        if one.colour is Colour.RED:
-            red, now = red + 1, 0
-        elif one.colour is Colour.GREEN:
-            green, now = green + 1, now + 1
-            longest = max(longest, now)
-        else:
-            grey += 1
-    return Streak(now, longest, green, grey, red)
+        first = found[-1].number + 1 if found else one.number
+        found += [Judged(number, Colour.GREY, "was not looked at", HOUR) for number in range(first, one.number)]
+        found.append(one)
+    return found
+
+
+def _stretch(hours: Sequence[Judged], end: int) -> int:
+    """The most green hours of a stretch that ends with this one."""
+    green, unseen, best = 0, 0.0, 0
+    for start in range(end, -1, -1):
+        if hours[start].colour is Colour.RED:
+            break
+        green += hours[start].colour is Colour.GREEN
+        unseen += hours[start].unseen
+        if unseen <= UNSEEN * HOUR * (end - start + 1) + 1e-6:
+            best = green
+    return best

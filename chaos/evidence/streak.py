@@ -48,7 +48,8 @@ def strip(judged: Sequence[Judged]) -> Strip | None:
     counts = f"{found.green} green, {found.grey} grey, {found.red} red"
     now = "" if found.now == found.longest else f"; {plural(found.now, 'green hour')} since the last red one"
     short = f"{plural(found.longest, 'green hour')} in a row ({WANTED} are wanted)"
-    said = f"{short}{now}. Of {plural(len(every), 'hour')}: {counts}. A red hour resets the streak, a grey one pauses it."
+    said = f"{short}{now}. Of {plural(len(every), 'hour')}: {counts}. A red hour resets the streak, a grey one pauses it, "
+    said += "and at most 0.1 % of its time may have gone unseen."
     if len(every) > MOST_HOURS:
         said += f" Shown are the last {MOST_HOURS}."
     cells = [_cell(one) for one in every]

@@ -156,30 +156,42 @@ class LongRun:
 
     # -- out --------------------------------------------------------------------------------------------------------------------
 
-    def colours(self, policy: Policy) -> list[str]:
-        """Of each hour from the first to the last."""
+    def colours(self, policy: Policy) -> list[tuple[str, float]]:
+        """Of each hour from the first to the last; and of a grey one how many seconds nobody looked at."""
         return [self._colour(self.hours.get(number, Hour()), policy) for number in range(max(self.hours, default=-1) + 1)]
 
-    def _colour(self, hour: Hour, policy: Policy) -> str:
+    def _colour(self, hour: Hour, policy: Policy) -> tuple[str, float]:
         limits = {**rates(policy), SERVED: 0.0}
         counts = {gate: count for gate, count in hour.counts.items() if not (self.hurried and gate in QUICK)}
         level = ALPHA / (WANTED * max(1, len(counts)))
         if any(below(bad, n, level) > limits[gate] for gate, (bad, n) in counts.items()) or hour.wrong:
-            return "red"
+            return "red", 0.0
         bad, n = hour.counts.get(AVAILABLE, (0, 0))
         if n * limits[AVAILABLE] >= 1 and bad / (limits[AVAILABLE] * n) > FAST_BURN:
-            return "red"
+            return "red", 0.0
         late = hour.lag is not None and hour.lag.get_total_count() and hour.lag.get_value_at_percentile(99.0) / 1e6 > LATE
         there = min(hour.seconds.values(), default=0.0) / HOUR
-        return "grey" if late or there < COVERED else "green"
+        if there < COVERED:
+            return "grey", (1 - there) * HOUR
+        return ("grey" if late else "green"), 0.0
 
     def longest(self, policy: Policy) -> int:
-        """Green hours in a row: a red one begins anew, a grey one pauses."""
-        best = now = 0
-        for colour in self.colours(policy):
-            now = 0 if colour == "red" else now + (colour == "green")
-            best = max(best, now)
-        return best
+        """Green hours in a row: a red one begins anew, a grey one pauses, and at most a thousandth of the row may be unseen."""
+        hours = self.colours(policy)
+        greens, unseen, reds = ([0.0] for _ in range(3))  # sums up to each hour
+        for colour, seconds in hours:
+            greens.append(greens[-1] + (colour == "green"))
+            unseen.append(unseen[-1] + seconds)
+            reds.append(reds[-1] + (colour == "red"))
+        rows = ((first, last) for last in range(len(hours) + 1) for first in range(last))
+        return max(
+            (
+                int(greens[last] - greens[first])
+                for first, last in rows
+                if reds[last] == reds[first] and unseen[last] - unseen[first] <= HOUR / 1000 * (last - first) + 1e-6
+            ),
+            default=0,
+        )
 
     def expected(self, policy: Policy) -> Iterator[Expected]:
         """What the findings of the whole run must hold."""
@@ -201,7 +213,7 @@ class LongRun:
         wrong = int(self.wrote.get("writes.lost", 0)) + int(self.wrote.get("writes.doubled", 0))
         if checked + wrong:
             yield Expected("soak.writes", n=max(checked, wrong), bad=wrong, outcome="fail" if wrong else "pass")
-        best, red = self.longest(policy), "red" in self.colours(policy)
+        best, red = self.longest(policy), any(colour == "red" for colour, _ in self.colours(policy))
         outcome = ("fail" if red else "inconclusive") if best < WANTED else "pass" if self._whole(policy) else "not pass"
         yield Expected("soak.streak", n=0, measured=float(best), outcome=outcome)
 

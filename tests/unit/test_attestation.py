@@ -621,7 +621,7 @@ def test_a_soak_is_counted_alike_by_both_sides(name, tmp_path):
     assert len(made_again) == len(
         {one.check for one in account.findings() if not one.check.startswith(("soak.odd", "soak.leaks"))}
     )
-    assert mine.colours(POLICY) == [one.colour.value for one in account.hours()]
+    assert mine.colours(POLICY) == [(one.colour.value, pytest.approx(one.unseen)) for one in account.hours()]
     assert mine.longest(POLICY) == account.streak().longest
 
 

@@ -70,8 +70,16 @@ def test_a_gap_pauses_the_streak():
     assert one.hours()[10].colour is Colour.GREY
     go = of(one.findings(), "streak")
     assert go.outcome is Outcome.INCONCLUSIVE
-    assert "needs 1 more green hour; hour 10 was grey, only 83.3% of its seconds" in go.detail
-    assert account(Service(hours=49, there=lambda number: number != 600)).streak().reached
+    assert "needs 11 more green hours; hour 10 was grey, only 83.3% of its seconds" in go.detail
+    assert account(Service(hours=59, there=lambda number: number != 600)).streak().reached  # 48 hours after it
+
+
+def test_a_short_gap_pauses_and_a_long_one_begins_anew():
+    """A thousandth of 49 hours are 176 s: what nobody looked at might have been an outage."""
+    minute, five = (account(Service(hours=49, every=1, there=lambda number, n=n: not 600 <= number < 600 + n)) for n in (1, 5))
+    assert (minute.hours()[10].colour, five.hours()[10].colour) == (Colour.GREY, Colour.GREY)
+    assert (minute.streak().longest, five.streak().longest) == (48, 38)
+    assert "may be unseen" in of(five.findings(), "streak").detail
 
 
 def test_an_hour_that_is_missing_as_a_whole_is_grey():

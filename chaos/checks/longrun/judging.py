@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from chaos.checks.longrun import delta, oddities
 from chaos.checks.longrun.trends import FEWEST, SIZES
-from chaos.hours import WANTED, Colour
+from chaos.hours import UNSEEN, WANTED, Colour
 from chaos.model import Finding, Outcome
 from chaos.statistics import judge_rate, lower, needed
 
@@ -221,8 +221,11 @@ def _why(hours: tuple[Judged, ...], worst: Judged | None, missing: int) -> str:
     more = f"needs {missing} more green hour{'' if missing == 1 else 's'}"
     if worst:
         return f": hour {worst.number} was red, {worst.why}; {more} from here on"
-    grey = next((one for one in hours if one.colour is Colour.GREY), None)
-    return f": {more}" + (f"; hour {grey.number} was grey, {grey.why}" if grey else "")
+    grey = max((one for one in hours if one.colour is Colour.GREY), key=lambda one: one.unseen, default=None)
+    told = f"; hour {grey.number} was grey, {grey.why}" if grey else ""
+    if grey and grey.unseen:
+        told += f" (at most {UNSEEN:.1%} of the time may be unseen: it might have been an outage)"
+    return f": {more}{told}"
 
 
 def _whole(account: Account) -> tuple[Outcome, str]:
