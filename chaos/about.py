@@ -94,6 +94,7 @@ HOW = {
     "to the moment before (docs/rollback.md). Every acknowledged write up to that moment has to be there.",
     "safeguards": "Instances of the target are started with each flag on and off, behind a slow path, and before an impostor: what "
     "each opens, what stays shut, how long first requests take, and what the health check says (docs/rollout.md).",
+    "delta": "Baseline and candidate stand behind our edge with equal weights; an open loop of reads is drawn to either.",
     "documents": "The files that [documents] names are read: owner, date of review, headings, and what is left to fill in.",
     "shadow": "A seeded 15 % of the reads in an access log (--shadow FILE), scrubbed, are sent again at their own pace, to the "
     "target and to [target.candidate] in turns; their answers are compared, and what differs is asked again (docs/shadow.md).",

@@ -65,6 +65,7 @@ ONCE = {
     "schedule",
     "contract",
     "shadow",
+    "delta",
     "documents",
     *("cross", "life", "bouncer", "starting", "flapping", "replica"),  # these take long enough as it is
     "logs",

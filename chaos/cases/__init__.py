@@ -234,6 +234,15 @@ CASES: tuple[Case, ...] = (
         nightly=True,
     ),
     Case(
+        id="delta",
+        family="delta",
+        title="the candidate's latency and throughput beside the baseline's, under one load",
+        gates=("rel.delta",),
+        needs=("read", "candidate"),
+        injects=False,
+        nightly=True,
+    ),
+    Case(
         id="documents",
         family="documents",
         title="the documents that the review asks for",

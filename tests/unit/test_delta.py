@@ -71,7 +71,7 @@ def test_too_little_is_open_and_says_what_is_missing(baseline):
     same = compared(arm(a_minute=400, minutes=25), arm(seed=2, a_minute=400, minutes=25))
     assert "needs 25,000 reads an arm, there are 15,000" in same.detail
     assert same.outcome is Outcome.INCONCLUSIVE
-    assert "needs 20 minutes of the candidate, there are 5" in compared(baseline, arm(minutes=5)).detail
+    assert "needs 20 stretches of time of the candidate, there are 5" in compared(baseline, arm(minutes=5)).detail
 
 
 def test_another_mix_is_another_service(baseline):

@@ -11,7 +11,7 @@ from functools import cache
 
 import pytest
 
-from chaos.evidence import bundle, report, schema, scorecard
+from chaos.evidence import bundle, report, schema, scorecard, summary
 from chaos.evidence.disk import write_text
 from chaos.export import soc2, trust
 from chaos.faults.wire.rows import BY_ID
@@ -87,6 +87,11 @@ def a_scorecard(kind):
     return lambda directory: scorecard.write(directory, scorecard.card(evidence_sample.run(kind)))[1]
 
 
+def a_summary(directory):
+    summary.write(directory, evidence_sample.run("no-go"))
+    return directory / "summary.html"
+
+
 def controls(directory):
     return written(directory, soc2.as_page(schema.evidence_of(evidence_sample.run("no-go")), "d" * 64, load()))
 
@@ -134,6 +139,7 @@ PAGES = {
     "scorecard, NO-GO": a_scorecard("no-go"),
     "scorecard, GO": a_scorecard("go"),
     "scorecard, template": lambda directory: write_template(None, directory)[1],
+    "summary": a_summary,
     "controls": controls,
     **{f"for customers, {name}": for_customers(name) for name in trust.PAGES},
     "pack": a_pack,

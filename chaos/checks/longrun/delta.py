@@ -145,7 +145,7 @@ def _unlike(baseline: Arm, candidate: Arm) -> str:
     """Why the two cannot be compared; '' when they can."""
     for name, one in ((BASELINE, baseline), (CANDIDATE, candidate)):
         if len(one.blocks) < FEWEST:
-            return f"needs {FEWEST} minutes of the {name}, there are {len(one.blocks)}"
+            return f"needs {FEWEST} stretches of time of the {name}, there are {len(one.blocks)}"
     asked, other = baseline.asked, candidate.asked
     n, m = asked.total(), other.total()
     rate, its = n / baseline.seconds, m / candidate.seconds
