@@ -62,24 +62,30 @@ def quantile_ratio_of_counts(
     *,
     seed: int = 1,
     alpha: float = ALPHA,
+    paired: bool = False,
 ) -> Ratio:
-    """The same from histograms: each block is value -> how often. Ratios come in the histograms' own steps."""
+    """The same from histograms: each block is value -> how often. Ratios come in the histograms' own steps.
+
+    `paired`: the i-th blocks of both are one stretch of time, and are drawn together: what the machine did to both cancels out.
+    """
     arms = [[block for block in arm if block] for arm in (baseline, candidate)]
     if min(map(len, arms)) < FEWEST:
         return Ratio(math.nan, 0.0, math.inf, f"needs {FEWEST} blocks an arm, there are {len(arms[0])} and {len(arms[1])}")
     import numpy as np  # noqa: PLC0415
 
     rng = np.random.default_rng(seed)
+    together = paired and len(arms[0]) == len(arms[1])
 
     def quantiles(arm: Sequence[Mapping[float, int]]) -> np.ndarray:
         """Of all of it first, then of each replicate."""
+        draw = np.random.default_rng(seed) if together else rng
         values = np.array(sorted({value for block in arm for value in block}))
         place = {value: i for i, value in enumerate(values.tolist())}
         table = np.zeros((len(arm), len(values)))
         for row, block in enumerate(arm):
             for value, count in block.items():
                 table[row, place[value]] = count
-        drawn = rng.multinomial(len(arm), np.full(len(arm), 1 / len(arm)), REPLICATES)
+        drawn = draw.multinomial(len(arm), np.full(len(arm), 1 / len(arm)), REPLICATES)
         summed = np.cumsum(np.vstack([np.ones(len(arm)), drawn]) @ table, axis=1)
         return np.asarray(values[np.argmax(summed >= q * summed[:, -1:], axis=1)])
 

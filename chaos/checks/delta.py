@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def check(history: History, limits: Limits) -> Finding:
     """'delta'. A block of the bootstrap is one stretch of time, in which both were asked."""
     del limits
-    return judged(_arm(history, BASELINE), _arm(history, CANDIDATE), recorded=False)
+    return judged(_arm(history, BASELINE), _arm(history, CANDIDATE), recorded=False, paired=True)
 
 
 def _arm(history: History, release: str) -> Arm:

@@ -1,6 +1,7 @@
 """rel.delta: a candidate that is slower, or does less, is found; the same release is not; what cannot be compared says why."""
 
 import random
+from collections import Counter
 from dataclasses import replace
 from statistics import NormalDist
 
@@ -10,6 +11,7 @@ from click.testing import CliRunner
 from chaos.checks.longrun import Account, compared, judge_run, recorded
 from chaos.checks.longrun.delta import BLOCKS, Arm
 from chaos.cli import cli
+from chaos.comparison import quantile_ratio_of_counts
 from chaos.histogram import Histogram
 from chaos.model import Interval, Kind, Outcome
 from tests.unit.long_run import LIMITS, START, Service
@@ -126,3 +128,17 @@ def test_a_baseline_that_is_not_there_is_said_before_anything_starts(tmp_path):
     done = CliRunner().invoke(cli, ["soak", "--hours", "0.1", "--baseline", str(tmp_path / "none"), "--evidence", str(tmp_path)])
     assert done.exit_code == 2
     assert "there is no evidence here" in done.output
+
+
+def test_what_the_machine_did_to_both_cancels_out_where_they_are_paired():
+    """Stretches that are ten times slower than others, for both: drawn together they say more than drawn apart."""
+    rng = random.Random(1)
+    arms = [[], []]
+    for _ in range(60):
+        busy = 10 if rng.random() < 0.06 else 1  # about as much of the time as a P95 is about
+        for place, factor in ((0, 1.0), (1, 1.2)):
+            counts = Counter(round(busy * factor * rng.uniform(5, 6), 1) for _ in range(400))
+            arms[place].append(counts)
+    apart, together = (quantile_ratio_of_counts(*arms, 0.95, paired=paired) for paired in (False, True))
+    assert together.low > 1.05 > apart.low
+    assert together.high / together.low < 0.5 * apart.high / apart.low

@@ -99,8 +99,8 @@ def compared(baseline: Iterable[Interval], candidate: Iterable[Interval], *, rec
     return judged(arm(baseline), arm(candidate), recorded=recorded)
 
 
-def judged(baseline: Arm, candidate: Arm, *, recorded: bool) -> Finding:
-    """The same, of arms that are filled already."""
+def judged(baseline: Arm, candidate: Arm, *, recorded: bool, paired: bool = False) -> Finding:
+    """The same, of arms that are filled already. `paired`: their blocks are the same stretches of time, in which both were asked."""
     base = Finding(
         check="delta",
         gate=GATE,
@@ -112,7 +112,7 @@ def judged(baseline: Arm, candidate: Arm, *, recorded: bool) -> Finding:
     )
     if base.detail:
         return base
-    ratios = {f"P{round(q * 100)}": _latency(baseline, candidate, q) for q in NEEDED}
+    ratios = {f"P{round(q * 100)}": _latency(baseline, candidate, q, paired=paired) for q in NEEDED}
     ratios["throughput"] = throughput_ratio(
         [(one.good, one.seconds) for one in baseline.blocks], [(one.good, one.seconds) for one in candidate.blocks]
     )
@@ -123,12 +123,12 @@ def judged(baseline: Arm, candidate: Arm, *, recorded: bool) -> Finding:
     return replace(base, outcome=outcome, detail=f"{said} ({how})", measured=max(known, default=None))
 
 
-def _latency(baseline: Arm, candidate: Arm, q: float) -> Ratio:
+def _latency(baseline: Arm, candidate: Arm, q: float, *, paired: bool) -> Ratio:
     fewest = min(baseline.reads, candidate.reads)
     if fewest < NEEDED[q]:
         return Ratio(1.0, 0.0, float("inf"), f"needs {NEEDED[q]:,} reads an arm, there are {fewest:,}")
     arms = [[_counts(one.latency) for one in each.blocks if one.latency] for each in (baseline, candidate)]
-    return quantile_ratio_of_counts(arms[0], arms[1], q)
+    return quantile_ratio_of_counts(arms[0], arms[1], q, paired=paired)
 
 
 def _counts(text: str) -> dict[float, int]:
