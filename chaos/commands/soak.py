@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Any
 
 import click
@@ -34,9 +35,10 @@ from chaos.commands.options import config_option
 @click.option(
     "--status", metavar="HOST:PORT", help="serve a status page, /status.json and /metrics there (127.0.0.1:0 picks a port)"
 )
+@click.option("--shadow", metavar="FILE", help="an access log: its reads are replayed in each round (as `run --shadow` does)")
 @click.option("--backend", type=click.Choice(["auto", "local", "docker"]), default="auto", show_default=True)
 @click.option("--json", "as_json", is_flag=True, help="evidence.json on stdout, and nothing else; people read stderr")
-def command(*, as_json: bool, workers: int | None, **options: Any) -> None:
+def command(*, as_json: bool, workers: int | None, shadow: str | None, **options: Any) -> None:
     """Load for days, faults on a schedule, and hours that are green, grey or red.
 
     The plan is written to schedule.json before anything happens. Ctrl-C and SIGTERM heal, stop and conclude with what there is; after
@@ -44,5 +46,9 @@ def command(*, as_json: bool, workers: int | None, **options: Any) -> None:
     """
     from chaos.soak.start import Asked, execute  # noqa: PLC0415
 
+    if shadow:
+        from chaos.traffic.access_log import hand_over  # noqa: PLC0415
+
+        hand_over(Path(shadow))
     asked = Asked(command=" ".join(["chaos-gate", *sys.argv[1:]]), workers=workers or 0, **options)
     sys.exit(execute(asked, as_json=as_json))
