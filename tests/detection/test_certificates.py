@@ -86,10 +86,11 @@ def rules(tmp_path, change):
 
 
 def experiment_rules():
+    from chaos.export.policy import Policy
     from chaos.export.prometheus import rules as written
     from chaos.gates import load as gates
 
-    return written(gates())
+    return written(Policy(target="orders", gates=gates(), metrics=None), ("certificates",))
 
 
 def test_a_rule_with_another_threshold(tried, tmp_path):

@@ -104,9 +104,11 @@ def test_the_colour_of_an_hour(one, colour, why):
 
 def test_red_resets_the_streak_and_grey_pauses_it():
     good = [judge(hour(i)) for i in range(20)]
-    grey = [judge(hour(i, covered=0.5)) for i in range(20, 22)]
+    grey = [judge(hour(i, covered=0.98)) for i in range(20, 22)]
     more = [judge(hour(i)) for i in range(22, 50)]
     assert streak([*good, *grey, *more]).reached
+    unseen = [judge(hour(i, covered=0.5)) for i in range(20, 22)]  # an hour in all, and a thousandth of 50 hours may be
+    assert streak([*good, *unseen, *more]).longest == 28
     red = [judge(hour(i, wrong=1)) for i in range(20, 22)]
     seen = streak([*good, *red, *more])
     assert (seen.now, seen.longest, seen.red, seen.reached) == (28, 28, 2, False)
