@@ -10,24 +10,26 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from chaos.checks.errors import CANDIDATE
 from chaos.environments.local.edge import UPSTREAM
 from chaos.errors import TargetFailed
 from chaos.experiment.asking import ask
-from chaos.experiment.contract import started
 from chaos.model import Kind
 from chaos.traffic.load import Load, LoadPlan
 from chaos.traffic.load.plan import Mix
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from chaos.cases import Case
-    from chaos.experiment.contract import Release
     from chaos.experiment.core import Recording
     from chaos.model import History, Interval
     from chaos.rig import Rig
+    from chaos.targets import CommandTarget
 
 READS = 27_500  # an arm: 25,000 tell a P99 within 5 % (statistics.md, Rates), and the draw is not exactly even
 LONGEST = 240.0  # s: what is too slow for so many is asked for so long, and the finding says what is missing
-WARMING = 5.0  # s of load before it counts: caches, pools, compilers
+WARMING = 15.0  # s of load before it counts: caches, pools, compilers
 BUSY = 0.35  # share of one of the two's time, at the most, by what a read takes when nobody else asks
 FASTEST = 150.0  # requests/s an arm
 BLOCKS = 48  # stretches of time that are drawn again in the bootstrap
@@ -40,34 +42,43 @@ def delta(rig: Rig, case: Case, recording: Recording) -> History:
     if not rig.ours:
         recording.facts["absent"] = "needs another instance of the target, and it runs elsewhere ([target] url)"
         return recording.history()
-    made = rig.candidate()
+    # Of the same age: a release that has been up for an hour has warmed up what one that was just started has not.
+    releases = {"baseline": rig.second_instance("delta-baseline", path=rig.path), "candidate": rig.candidate()}
     try:
-        there = started(rig, made)
-        if wrong := _refused(rig, there):
+        for one in releases.values():
+            one.start()
+        for one in releases.values():
+            one.wait_ready(rig.config.target.startup_timeout)
+        if wrong := _refused(rig, releases):
             return recording.history(control=wrong)
-        ports = {"baseline": rig.target.address[1], "candidate": made.address[1]}
-        edge = rig.environment.edge(ports)
-        try:
-            edge.set_weights({"baseline": 50, "candidate": 50})
-            names = {f"127.0.0.1:{port}": name for name, port in ports.items()}
-            intervals = _asked(rig, recording, f"http://127.0.0.1:{edge.port}", names)
-        finally:
-            edge.stop()
+        intervals = _through_the_edge(rig, recording, {name: one.address[1] for name, one in releases.items()})
     except TargetFailed as error:
-        return recording.history(control=f"the candidate does not come up: {error.what}")
+        return recording.history(control=f"a release does not come up: {error.what}")
     finally:
-        made.stop()
+        for one in releases.values():
+            one.stop()
     return replace(recording.history(), intervals=intervals)
 
 
-def _refused(rig: Rig, there: Release) -> str:
-    """Why the candidate cannot be asked what the baseline is asked, with the same log-in; '' when it can."""
-    session = replace(there.session, values={**rig.driver.session.values})
-    for sample in rig.driver.samples[Kind.READ]:
-        done = ask(rig.driver, session, sample, client=there.client).operation
-        if not done.ok:
-            return f"the candidate answers {done.status or done.error} to {sample.key}, asked as the baseline is"
+def _refused(rig: Rig, releases: Mapping[str, CommandTarget]) -> str:
+    """Why one cannot be asked what the target is asked, with the same log-in; '' when both can."""
+    for name, one in releases.items():
+        session = replace(rig.driver.session, base_url=one.base_url)
+        for sample in rig.driver.samples[Kind.READ]:
+            done = ask(rig.driver, session, sample, client=CANDIDATE).operation
+            if not done.ok:
+                return f"the {name} answers {done.status or done.error} to {sample.key}, asked as the target is"
     return ""
+
+
+def _through_the_edge(rig: Rig, recording: Recording, ports: Mapping[str, int]) -> tuple[Interval, ...]:
+    edge = rig.environment.edge(ports)
+    try:
+        edge.set_weights(dict.fromkeys(ports, 50))
+        names = {f"127.0.0.1:{port}": name for name, port in ports.items()}
+        return _asked(rig, recording, f"http://127.0.0.1:{edge.port}", names)
+    finally:
+        edge.stop()
 
 
 def _asked(rig: Rig, recording: Recording, url: str, releases: dict[str, str]) -> tuple[Interval, ...]:
