@@ -74,8 +74,12 @@ PARTS = (
         command=("trust", "{evidence}", "-o", "{pack}/trust"),
         shown=("trust",),
     ),
-    # of a soak by themselves; of other runs `chaos-gate summary DIR` writes them
-    Part("Summary", "pass and fail by gate, anomalies, remediation", files=("summary.html", "summary.md", "kpis.json")),
+    Part(
+        "Summary",
+        "pass and fail by gate, anomalies, remediation",
+        command=("summary", "{evidence}", "{config}", "-o", "{pack}/summary"),
+        shown=("summary",),
+    ),
 )
 
 

@@ -16,7 +16,10 @@ from chaos.commands.options import config_option, directory_argument
 @click.option("--webhook", envvar="CHAOS_WEBHOOK", metavar="URL", help="post it there (a secret: better in CHAOS_WEBHOOK)")
 @click.option("--shape", type=click.Choice(["slack", "plain"]), default="slack", show_default=True, help="of what is posted")
 @click.option("--github", is_flag=True, help="write the job summary, and an annotation for each failed gate (GitHub Actions)")
-def command(directory: Path, *, given: str | None, webhook: str | None, shape: str, github: bool) -> None:
+@click.option(
+    "-o", "--output", type=click.Path(file_okay=False, path_type=Path), help="where they go (default: into the evidence)"
+)
+def command(directory: Path, *, given: str | None, webhook: str | None, shape: str, github: bool, output: Path | None) -> None:
     """Write the daily summaries and the KPIs of recorded evidence; post them, or show them in a pipeline."""
     from chaos import attestation  # noqa: PLC0415
     from chaos.errors import UsageError  # noqa: PLC0415
@@ -34,9 +37,11 @@ def command(directory: Path, *, given: str | None, webhook: str | None, shape: s
         outside.checked(webhook)
     run, limits = opened(directory, given)
     secrets = (webhook,) if webhook else ()
-    whole = summary.write(directory, run, limits=limits, secrets=secrets)
-    attestation.reseal(directory)
-    click.echo(str(directory / "summary.html"))
+    place = output or directory
+    whole = summary.write(place, run, limits=limits, secrets=secrets)
+    if output is None:
+        attestation.reseal(directory)
+    click.echo(str(place / "summary.html"))
     if github:
         with written(Path(job)), Path(job).open("a", encoding="utf-8") as file:
             file.write(summary.markdown(whole, secrets=secrets))

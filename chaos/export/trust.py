@@ -99,8 +99,9 @@ def _lacking(gates: Mapping[str, GateRow], names: Sequence[str]) -> list[str]:
 def objectives(gates: Mapping[str, GateRow]) -> list[Objective]:
     """The service levels; measured only where the gate passed."""
     return [
-        Objective(one["name"], one["objective"], gates[one["gate"]].reason if proven(gates, (one["gate"],)) else "")
+        Objective(one["name"], gate.threshold, gate.reason if proven(gates, (gate.id,)) else "")
         for one in _said()["slo"]
+        if (gate := gates.get(one["gate"])) is not None
     ]
 
 

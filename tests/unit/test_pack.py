@@ -45,7 +45,6 @@ def test_the_pack_of_a_run(evidence, tmp_path):
         "Attestation",
         "Documents",
         "Nothing",
-        "Summary",
     }  # not attested, not looked into, and no command of ours
     assert missing["Documents"] == "this run did not look into rep.documents"
     assert "sec.verify_full: PASS" in (place / "verify.txt").read_text(encoding="utf-8")
