@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from chaos.commands.options import directory_argument
+from chaos.commands.verify import verified
 
 
 @click.command("trust")
@@ -19,16 +20,9 @@ def command(directory: Path, key: Path | None, output: Path) -> None:
 
     Exit 1, and no page, when it does not verify.
     """
-    from chaos.errors import UsageError  # noqa: PLC0415
     from chaos.export import trust  # noqa: PLC0415
-    from chaos.verify import KeyUnusable, verify  # noqa: PLC0415
 
-    if not directory.is_dir():
-        raise UsageError("there is no evidence here", remedy="name a directory that `chaos-gate run` wrote", where=str(directory))
-    try:
-        report = verify(directory, key)
-    except KeyUnusable as error:
-        raise UsageError(str(error), remedy="give the public half: openssl pkey -in KEY -pubout", where=str(key)) from error
+    report = verified(directory, key)
     if report.problems:
         click.echo(f"chaos-gate: {directory} does not verify, so nothing is said of it\n{report.as_text()}", err=True, nl=False)
         sys.exit(1)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING
@@ -74,24 +74,25 @@ def examine(directory: Path) -> tuple[Examined, ...]:
 
 
 def _examine(document: Document, path: Path) -> Examined:
-    nothing = Examined(id=document.id, file=document.file, head={})
+    seen = Examined(id=document.id, file=document.file, head={})
     try:
         with path.open("rb") as file:
             text = file.read(LARGEST).decode("utf-8")
     except FileNotFoundError:
-        return Examined(id=document.id, file=document.file, head={}, wrong="is not there")
+        return replace(seen, wrong="is not there")
     except (OSError, UnicodeDecodeError) as error:
-        why = getattr(error, "strerror", None) or "it is not UTF-8"
-        return Examined(id=document.id, file=document.file, head={}, wrong=f"cannot be read: {why}")
+        return replace(seen, wrong=f"cannot be read: {getattr(error, 'strerror', None) or 'it is not UTF-8'}")
     lines = text.replace("\r\n", "\n").lstrip("\ufeff").split("\n")
-    if lines[0].strip() != "---" or "---" not in (end := [line.strip() for line in lines[1:]]):
-        return Examined(id=nothing.id, file=nothing.file, head={}, wrong="has no head (owner and date between two lines of ---)")
-    last = end.index("---") + 1
-    head = {found[1]: found[2] for line in lines[1:last] if (found := _KEY.match(line))}
-    body = "\n".join(lines)
-    blanks = [f"{body[: one.start()].count(chr(10)) + 1}: {one[0]}" for one in _BLANK.finditer(body)]
-    headings = tuple(_HEADING.findall("\n".join(lines[last + 1 :])))
-    return Examined(id=document.id, file=document.file, head=head, headings=headings, blanks=tuple(blanks))
+    bare = [line.strip() for line in lines]
+    if bare[0] != "---" or "---" not in bare[1:]:
+        return replace(seen, wrong="has no head (owner and date between two lines of ---)")
+    last = bare.index("---", 1)
+    return replace(
+        seen,
+        head={found[1]: found[2] for line in lines[1:last] if (found := _KEY.match(line))},
+        headings=tuple(_HEADING.findall("\n".join(lines[last + 1 :]))),
+        blanks=tuple(f"{number}: {one}" for number, line in enumerate(lines, 1) for one in _BLANK.findall(line)),
+    )
 
 
 def write_texts(directory: Path, *, target: str, today: date, force: bool) -> tuple[Path, ...]:

@@ -37,22 +37,29 @@ def page(template: str, *, secrets: Sequence[str] = (), **values: object) -> str
 
 @cache
 def _environment() -> Environment:
-    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415  (0.1 s, and only here)
+    from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape  # noqa: PLC0415  (0.1 s, and only here)
 
     environment = Environment(
         loader=PackageLoader("chaos.evidence", "templates"),
-        autoescape=True,
+        autoescape=select_autoescape((), ("md.j2",), default=True),  # Markdown has an escape of its own, `cell`
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["tight"] = tight
+    environment.filters |= {"tight": tight, "cell": cell}
     return environment
 
 
 def tight(text: str) -> str:
     """No line break between a number and its unit."""
     return re.sub(r"(?<=\d) (?=(?:ms|s|min|h|%)(?!\w))", "\N{NO-BREAK SPACE}", text)
+
+
+def cell(text: str) -> str:
+    """As a cell of a Markdown table, or a line of a list: nothing in it ends the cell, is a link or is markup."""
+    for mark in ("\\", "|", "`", "*", "_", "[", "]", "<", ">"):
+        text = text.replace(mark, f"\\{mark}")
+    return " ".join(text.split())
 
 
 def when(seconds: float) -> str:

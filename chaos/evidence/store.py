@@ -15,7 +15,7 @@ import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Self
 
 from chaos.errors import UsageError
@@ -114,7 +114,8 @@ class Segment:
         self._chain = chain.Chain(path)
         self._lock = threading.Lock()
         hidden = tuple(sorted({item for item in secrets if len(item) >= 4}))
-        self._clean: _Clean = partial(hide, secrets=hidden)
+        # Paths, media types and samples come again and again; what is new each time, such as a body, passes through.
+        self._clean: _Clean = lru_cache(maxsize=2_048)(partial(hide, secrets=hidden))
         with written(path):
             self._connection = _create(path)
 

@@ -23,13 +23,14 @@ from chaos.checks.longrun.tally import HOUR
 from chaos.evidence import kpis as numbers
 from chaos.evidence import words
 from chaos.evidence.disk import write_text
+from chaos.evidence.pages import TONES, VERDICT_TONES, page
 from chaos.evidence.redact import redact
 from chaos.hours import Colour
 from chaos.model import Finding, Outcome
 from chaos.statistics import judge_rate
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from chaos.checks.longrun import Anomaly
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
 
 EXPERIMENT = "soak"
 TOLD = 12  # hours that are not green, and anomalies, told one by one
-TONES = {Outcome.PASS: "pass", Outcome.FAIL: "fail", Outcome.INCONCLUSIVE: "open"}
-VERDICTS = {"GO": "pass", "CLEAR": "pass", "NO-GO": "fail", "INCONCLUSIVE": "open"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +116,7 @@ def summarise(run: Run, limits: Limits | None = None) -> Summary:
     streak = f"{counted.longest} green hours in a row, 48 wanted: {counted.green} green, {counted.grey} grey, {counted.red} red"
     return Summary(
         run=run,
-        tone=VERDICTS[run.verdict.value],
+        tone=VERDICT_TONES[run.verdict],
         sentence=words.sentence(run),
         streak=streak if hours else "",
         gates=tuple(_held(run, gate) for gate in words.worst_first(run.gates) if gate.outcome is not Outcome.NOT_APPLICABLE),
@@ -129,8 +128,7 @@ def summarise(run: Run, limits: Limits | None = None) -> Summary:
 
 def _held(run: Run, gate: GateResult) -> Held:
     remedy = remedies().get(gate.id, "") if gate.outcome is Outcome.FAIL else ""
-    tone = TONES.get(gate.outcome, "waived")
-    return Held(gate.id, words.title(run, gate.id), words.LABELS[gate.outcome], tone, words.reason(gate), remedy)
+    return Held(gate.id, words.title(run, gate.id), words.LABELS[gate.outcome], TONES[gate.outcome], words.reason(gate), remedy)
 
 
 def _odd(one: Anomaly) -> tuple[str, str]:
@@ -200,39 +198,20 @@ def write(directory: Path, run: Run, *, limits: Limits | None = None, secrets: S
     whole = summarise(run, limits)
     days = [(one.name, one.kpis) for one in whole.days]
     write_text(directory / "kpis.json", numbers.as_json(run, whole.kpis, days, clean))
-    write_text(directory / "summary.md", render("summary.md.j2", whole, clean))
-    write_text(directory / "summary.html", render("summary.html.j2", whole, clean))
+    write_text(directory / "summary.md", render("summary.md.j2", whole, hidden))
+    write_text(directory / "summary.html", render("summary.html.j2", whole, hidden))
     for day in whole.days:
         alone = replace(whole, days=(day,), kpis=day.kpis, odd=day.odd)
-        write_text(directory / "summaries" / f"{day.name}.md", render("summary.md.j2", alone, clean, day=day))
-        write_text(directory / "summaries" / f"{day.name}.html", render("summary.html.j2", alone, clean, day=day))
+        write_text(directory / "summaries" / f"{day.name}.md", render("summary.md.j2", alone, hidden, day=day))
+        write_text(directory / "summaries" / f"{day.name}.html", render("summary.html.j2", alone, hidden, day=day))
     return whole
 
 
-def render(template: str, summary: Summary, clean: Callable[[str], str], *, day: Day | None = None) -> str:
+def render(template: str, summary: Summary, secrets: Sequence[str], *, day: Day | None = None) -> str:
     """The text of one document; `day`: of that day alone."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined  # noqa: PLC0415  (0.1 s, and only here)
-
-    html = ".html" in template
-    environment = Environment(
-        loader=PackageLoader("chaos.evidence", "templates"),
-        autoescape=html,  # noqa: S701  (Markdown has an escape of its own, `cell`)
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: clean(value) if type(value) is str else value,
-    )
-    environment.filters["cell"] = _cell
-    return environment.get_template(template).render(summary=summary, run=summary.run, day=day, labels=words.LABELS)
-
-
-def _cell(text: str) -> str:
-    """As a cell of a Markdown table, or a line of a list: nothing in it ends the cell, is a link or is markup."""
-    for mark in ("\\", "|", "`", "*", "_", "[", "]", "<", ">"):
-        text = text.replace(mark, f"\\{mark}")
-    return " ".join(text.split())
+    return page(template, secrets=secrets, summary=summary, run=summary.run, day=day, labels=words.LABELS)
 
 
 def markdown(summary: Summary, *, secrets: Sequence[str] = ()) -> str:
     """summary.md's text."""
-    return render("summary.md.j2", summary, lambda text: redact(text, tuple(secrets)))
+    return render("summary.md.j2", summary, secrets)

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING
 
 from chaos.evidence import schema
 from chaos.evidence.disk import write_text
-from chaos.evidence.pages import page
+from chaos.evidence.pages import TONES, page
 from chaos.evidence.redact import redact
+from chaos.model import Outcome
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -38,12 +39,12 @@ SAID = {
     "not_applicable": "not applicable",
     "waived": "waived: does not support",
 }
-SHOWN = {  # verdict -> (what the page says, its tone)
-    "pass": ("supports", "pass"),
-    "fail": ("failed", "fail"),
-    "inconclusive": ("not proven", "open"),
-    "not_applicable": ("does not apply", "none"),
-    "waived": ("waived", "waived"),
+SHOWN = {
+    "pass": "supports",
+    "fail": "failed",
+    "inconclusive": "not proven",
+    "not_applicable": "does not apply",
+    "waived": "waived",
 }
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would carry out (CWE-1236)
 
@@ -114,7 +115,7 @@ def as_page(evidence: Evidence, digest: str, gates: Mapping[str, Gate]) -> str:
         (
             control,
             [
-                (name, gates[name].title, how, *SHOWN[gate.verdict], gate)
+                (name, gates[name].title, how, SHOWN[gate.verdict], TONES[Outcome(gate.verdict)], gate)
                 for name, how in control.gates.items()
                 if (gate := known.get(name)) is not None
             ],

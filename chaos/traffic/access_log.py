@@ -48,10 +48,15 @@ SHADOW = "CHAOS_SHADOW"  # the log's name, for the workers of a run
 
 def hand_over(path: Path) -> None:
     """To the workers that this process will start. UsageError, at once, for what cannot be read, or is no log."""
-    reading = read(path, seed=0)
-    if not reading.lines:
+    empty = True
+    for entry in entries(path):
+        empty = False
+        if entry is not None:  # one line is enough to know it by: all of it is read where it is used
+            os.environ[SHADOW] = str(path.resolve())
+            return
+    if empty:
         raise UsageError("it is empty", remedy="name an access log with requests in it", where=str(path))
-    os.environ[SHADOW] = str(path.resolve())
+    raise no_log(path)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,5 @@
 """The reference service as a candidate with one thing wrong: `python planted_canary.py NAME --port N`. Nothing of it is copied."""
 
-import argparse
 import asyncio
 import itertools
 import random
@@ -13,22 +12,16 @@ import trustme
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from chaos.targets.reference.__main__ import serve
 from chaos.targets.reference.app import build_app
 from chaos.targets.reference.connecting import connector
 from chaos.targets.reference.hosts import HostPolicy, Surface
 from chaos.targets.reference.items import Items
-from chaos.targets.reference.settings import Settings
+from tests.detection.planting import Defects
 
-DEFECTS = {}
+DEFECTS = Defects()
+defect = DEFECTS.add
 DICE = random.Random(1)
 KEPT = []
-
-
-def defect(made):
-    """Register a defect under its function's name: Settings -> Application."""
-    DEFECTS[made.__name__] = made
-    return made
 
 
 def _around(settings, strange):
@@ -117,14 +110,5 @@ def acknowledges_and_forgets(settings):
     return build_app(settings, more_routes=routes)
 
 
-def main():
-    parser = argparse.ArgumentParser(description="The reference service as a candidate with one thing wrong")
-    parser.add_argument("defect", choices=[*DEFECTS, "none"])
-    parser.add_argument("--port", type=int, required=True)
-    given = parser.parse_args()
-    settings = replace(Settings.from_environment(), port=given.port)
-    return serve({**DEFECTS, "none": build_app}[given.defect](settings), settings)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(DEFECTS.serve("The reference service as a candidate with one thing wrong"))

@@ -3,7 +3,6 @@
 Nothing of the service is copied: each defect goes in through one of its seams (`build_app`, `connector`).
 """
 
-import argparse
 import asyncio
 import os
 import sys
@@ -15,22 +14,17 @@ import psycopg
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from chaos.targets.reference.__main__ import serve
 from chaos.targets.reference.app import build_app
 from chaos.targets.reference.connecting import connector, failure_class
 from chaos.targets.reference.database import Database
 from chaos.targets.reference.items import Items
 from chaos.targets.reference.problems import Unavailable
 from chaos.targets.reference.settings import Settings
+from tests.detection.planting import Defects
 
-DEFECTS = {}
+DEFECTS = Defects()
+defect = DEFECTS.add
 ANY = {"target_session_attrs": "any"}
-
-
-def defect(made):
-    """Register a defect under its function's name: Settings -> Application."""
-    DEFECTS[made.__name__] = made
-    return made
 
 
 def _after(settings, classes, then, *, times=1):
@@ -198,14 +192,5 @@ def waits_for_a_silent_server(settings):
     return build_app(replace(settings, silence=60.0, deadline=60.0))
 
 
-def main():
-    parser = argparse.ArgumentParser(description="The reference service with one thing wrong")
-    parser.add_argument("defect", choices=[*DEFECTS, "none"])
-    parser.add_argument("--port", type=int, required=True)
-    given = parser.parse_args()
-    settings = replace(Settings.from_environment(), port=given.port)
-    return serve({**DEFECTS, "none": build_app}[given.defect](settings), settings)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(DEFECTS.serve("The reference service with one thing wrong"))

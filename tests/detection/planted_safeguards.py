@@ -1,24 +1,17 @@
 """The reference service with one safeguard that is none: `python planted_safeguards.py NAME --port N`. Nothing of it is copied."""
 
-import argparse
 import sys
 from dataclasses import replace
 
 from starlette.responses import JSONResponse
 
-from chaos.targets.reference.__main__ import serve
 from chaos.targets.reference.app import build_app
 from chaos.targets.reference.hosts import HostPolicy, Judgement, Surface
 from chaos.targets.reference.pool import Pool
-from chaos.targets.reference.settings import Settings
+from tests.detection.planting import Defects
 
-DEFECTS = {}
-
-
-def defect(made):
-    """Register a defect under its function's name: Settings -> Application."""
-    DEFECTS[made.__name__] = made
-    return made
+DEFECTS = Defects()
+defect = DEFECTS.add
 
 
 @defect
@@ -96,14 +89,5 @@ def live_looks_at_the_database(settings):
     return replace(app, gate=gate)
 
 
-def main():
-    parser = argparse.ArgumentParser(description="The reference service with one safeguard that is none")
-    parser.add_argument("defect", choices=[*DEFECTS, "none"])
-    parser.add_argument("--port", type=int, required=True)
-    given = parser.parse_args()
-    settings = replace(Settings.from_environment(), port=given.port)
-    return serve({**DEFECTS, "none": build_app}[given.defect](settings), settings)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(DEFECTS.serve("The reference service with one safeguard that is none"))

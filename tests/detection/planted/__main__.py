@@ -3,7 +3,6 @@
 Nothing of the service is copied: each defect goes in through one of its seams (`build_app`, `Settings`, `Application.gate`).
 """
 
-import argparse
 import asyncio
 import json
 import os
@@ -16,7 +15,6 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
-from chaos.targets.reference.__main__ import serve
 from chaos.targets.reference.app import build_app
 from chaos.targets.reference.connecting import connector, failure_class
 from chaos.targets.reference.database import Database
@@ -26,15 +24,11 @@ from chaos.targets.reference.items import Items
 from chaos.targets.reference.problems import Unavailable
 from chaos.targets.reference.settings import Settings
 from chaos.targets.reference.telemetry import make_log
+from tests.detection.planting import Defects
 
-DEFECTS = {}
+DEFECTS = Defects()
+defect = DEFECTS.add
 FOR_EVER = 60.0  # s: longer than any window of the suite
-
-
-def defect(made):
-    """Register a defect under its function's name: Settings -> Application."""
-    DEFECTS[made.__name__] = made
-    return made
 
 
 # -- deadlines ------------------------------------------------------------------------------------------------------------------
@@ -365,14 +359,5 @@ def answers_from_an_old_copy_in_an_outage(settings):
     return build_app(settings, more_routes=_Changed(settings, listed, "GET"))
 
 
-def main():
-    parser = argparse.ArgumentParser(description="The reference service with one thing changed")
-    parser.add_argument("defect", choices=[*DEFECTS, "none"])
-    parser.add_argument("--port", type=int, required=True)
-    given = parser.parse_args()
-    settings = replace(Settings.from_environment(), port=given.port)
-    return serve({**DEFECTS, "none": build_app}[given.defect](settings), settings)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(DEFECTS.serve("The reference service with one thing changed"))
